@@ -1,0 +1,81 @@
+//! Token slots: one per token request, shared by every lane that would make the same one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::clock::Instant;
+use crate::model::{FailureRecord, Generation, SessionKey, Timestamp, Token, TokenView};
+
+/// Why a slot gives no token now, in words for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialHold {
+    pub kind: CredentialHoldKind,
+    /// One sentence: what is wrong.
+    pub reason: String,
+    /// One sentence: what to change. Empty if there is nothing to do but wait.
+    pub remedy: String,
+    pub since: Timestamp,
+    /// When the slot tries again by itself.
+    pub until: Instant,
+    /// Failed tries since the hold began.
+    pub probes_failed: u32,
+    /// The last answer, if one came.
+    pub last: Option<FailureRecord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CredentialHoldKind {
+    /// The token endpoint does not answer, or answers 5xx.
+    Outage,
+    /// The token endpoint asks for patience.
+    Throttled,
+    /// Only an operator can cure it: wrong secret, disabled client, tokens refused by the platform.
+    Blocked,
+}
+
+/// A platform's 401 for a token of this slot.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    pub generation: Generation,
+    pub session: SessionKey,
+    /// No other session of the lane has work.
+    pub only_session: bool,
+    pub record: FailureRecord,
+}
+
+/// What the caller of [`TokenSource::reject`] does next. In every case the chunk is released, not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRejection {
+    /// A newer token exists or is on its way: ask again.
+    Retry,
+    /// Other sessions are served: hold this session alone.
+    HoldSession,
+    /// The slot is blocked; `token` says until when.
+    Blocked,
+}
+
+pub type TokenResult<'a> = Pin<Box<dyn Future<Output = Result<Token, CredentialHold>> + Send + 'a>>;
+
+/// A slot, as the engine sees it.
+pub trait TokenSource: Send + Sync + 'static {
+    /// A usable token: at once if one is held (also while its refresh is under way), else after the one
+    /// shared request. `Err` at once while the slot is held. Dropping the future cancels nothing.
+    fn token(&self) -> TokenResult<'_>;
+
+    /// Compare-and-swap invalidation: has an effect only while `generation` is the newest.
+    fn reject(&self, rejection: Rejection) -> AfterRejection;
+
+    /// A delivery succeeded with this generation.
+    fn accepted(&self, generation: Generation);
+
+    /// The operator says that the cause is cured: try now.
+    fn retry_now(&self);
+
+    /// The hold in force, if any.
+    fn hold(&self) -> Option<CredentialHold>;
+
+    fn view(&self) -> TokenView;
+
+    /// Ends when the slot's state changed after the call. A hint, never the only wake-up.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}

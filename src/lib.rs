@@ -1,0 +1,11 @@
+//! A durable upload queue for screen recordings. Floors, lowest first; a file imports only from its own
+//! folder and from lower floors.
+
+pub mod model;
+
+pub mod chance;
+pub mod clock;
+
+pub mod auth;
+pub mod platform;
+pub mod store;

@@ -1,0 +1,22 @@
+//! Plain words: the nouns that every other part speaks in. No clock, no I/O, no async, no logging.
+
+mod chunk;
+mod digest;
+mod failure;
+mod ids;
+mod lifecycle;
+mod snapshot;
+mod time;
+mod token;
+
+pub use chunk::{ChunkKey, ChunkMeta, Gap, GapReason};
+pub use digest::{Digest, DigestParseError};
+pub use failure::{DeadReason, FailureClass, FailureRecord, Missing, Route};
+pub use ids::{HostName, IdError, SessionId, SessionKey, TenantId};
+pub use lifecycle::ChunkState;
+pub use snapshot::{
+    Balance, Count, Counts, DiskUse, GateState, GateView, HoldView, Snapshot, TenantView,
+    TokenView, WorkersView,
+};
+pub use time::{Timestamp, TimestampError};
+pub use token::{Generation, Token};

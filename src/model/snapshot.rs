@@ -1,0 +1,142 @@
+//! The numbers that `worker --stats` shows, as plain data. Scripts rely on the names.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Route;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Count {
+    pub chunks: u64,
+    pub bytes: u64,
+}
+
+impl Count {
+    pub fn add(&mut self, other: Self) {
+        self.chunks += other.chunks;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Chunks by what they are now. `ready + held + delayed + leased + confirming` is the backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub ready: Count,
+    pub held: Count,
+    pub delayed: Count,
+    pub leased: Count,
+    pub confirming: Count,
+    pub dead: Count,
+    pub delivered: Count,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.ready.add(other.ready);
+        self.held.add(other.held);
+        self.delayed.add(other.delayed);
+        self.leased.add(other.leased);
+        self.confirming.add(other.confirming);
+        self.dead.add(other.dead);
+        self.delivered.add(other.delivered);
+    }
+
+    /// What the host still owes the platform.
+    pub fn backlog(&self) -> Count {
+        let mut sum = self.ready;
+        for part in [self.held, self.delayed, self.leased, self.confirming] {
+            sum.add(part);
+        }
+        sum
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateState {
+    #[default]
+    Open,
+    Paused,
+    Blocked,
+}
+
+/// One reason why a lane waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// `operator`, `throttled`, `outage`, `blocked` or `not_configured`.
+    pub kind: String,
+    /// `None`: all routes of the lane.
+    pub route: Option<Route>,
+    pub reason: String,
+    /// RFC 3339; `None` if only an event ends it.
+    pub until: Option<String>,
+    pub since: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GateView {
+    pub state: GateState,
+    pub holds: Vec<HoldView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// `none`, `fetching`, `valid` or `blocked`.
+    pub state: String,
+    pub expires_in_s: Option<u64>,
+    pub generation: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TenantView {
+    #[serde(flatten)]
+    pub counts: Counts,
+    pub oldest_age_s: Option<u64>,
+    pub newest_age_s: Option<u64>,
+    pub last_delivery_s: Option<u64>,
+    pub eta_empty_s: Option<u64>,
+    pub gate: GateView,
+    pub token: Option<TokenView>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WorkersView {
+    pub busy: u64,
+    pub idle: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DiskUse {
+    pub used_bytes: u64,
+    pub quota_bytes: u64,
+    pub free_bytes: u64,
+    pub eta_full_s: Option<u64>,
+}
+
+/// `enqueued = delivered + backlog + dead + purged`, in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Balance {
+    pub enqueued: u64,
+    pub delivered: u64,
+    pub backlog: u64,
+    pub dead: u64,
+    pub purged: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    pub balanced: bool,
+}
+
+/// `worker --stats --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub host: String,
+    pub tenants: BTreeMap<String, TenantView>,
+    pub total: Counts,
+    pub workers: WorkersView,
+    pub disk: DiskUse,
+    pub balance: Balance,
+    /// The storage error that stops intake, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latched: Option<String>,
+}

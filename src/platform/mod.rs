@@ -1,0 +1,94 @@
+//! What stands between a leased chunk and the cloud: transports, wire shapes and the classification of every answer.
+
+use std::future::Future;
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{ChunkMeta, FailureRecord, Gap, TenantId, Timestamp, Token};
+
+/// Where and how one tenant's chunks are delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub tenant: TenantId,
+    /// Scheme, host and optional prefix, without a trailing slash.
+    pub api_url: String,
+    /// Starts with a slash.
+    pub path: String,
+    pub receipt: ReceiptPolicy,
+}
+
+/// What counts as delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReceiptPolicy {
+    /// A body that echoes session, sequences and digests.
+    #[default]
+    Body,
+    /// Any of 200, 201, 208: for platforms that echo nothing.
+    Status,
+}
+
+/// One chunk of a request. Its payload is read once, by a blocking thread, block by block; a read
+/// error of kind `InvalidData` means that the stored bytes are damaged.
+pub struct Part {
+    pub meta: ChunkMeta,
+    pub payload: Box<dyn Read + Send>,
+}
+
+/// One request: contiguous parts of one session.
+pub struct Delivery {
+    pub target: Arc<Target>,
+    pub token: Token,
+    /// At least one; lowest sequence first.
+    pub parts: Vec<Part>,
+    pub gaps: Vec<Gap>,
+    pub late: bool,
+    /// Which try of the first part it is, from 1.
+    pub attempt: u32,
+    pub at: Timestamp,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// A receipt names every part.
+    Delivered {
+        /// Some part was stored before.
+        duplicate: bool,
+    },
+    Failed(Failure),
+}
+
+/// A classified failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// `at`, `attempt`, token fields and class are filled in; `next_try_at` is the engine's.
+    pub record: FailureRecord,
+    /// The server's hint, as a span from the answer; clamped to 24 h.
+    pub retry_after: Option<Duration>,
+    /// Evidence against this very chunk when its class is `Rejected`: another writer used its key.
+    pub conflict: bool,
+}
+
+/// The request budget that a response's headers tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    pub allowed: Option<u64>,
+    pub remaining: Option<u64>,
+    pub reset_in: Option<Duration>,
+}
+
+/// A verdict and what its response said of the limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub verdict: Verdict,
+    pub limits: Limits,
+}
+
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// The cloud, as the engine sees it. Dropping the future aborts the request: it is then in doubt.
+pub trait Platform: Send + Sync + 'static {
+    fn deliver(&self, delivery: Delivery) -> Answering<'_>;
+}

@@ -1,0 +1,195 @@
+//! What goes into the store's verbs and what comes out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Balance, ChunkKey, ChunkMeta, ChunkState, Count, DeadReason, Digest, FailureRecord, Gap,
+    HostName, SessionId, TenantId, Timestamp,
+};
+
+/// Limits and habits of one store.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// 1 to 64 MiB.
+    pub segment_bytes: u64,
+    /// Above this, enqueue is refused.
+    pub max_bytes: u64,
+    /// Enqueue is refused while the filesystem has less.
+    pub min_free_bytes: u64,
+    pub max_chunk_bytes: u64,
+    /// How long a settled session's sequences and digests are known.
+    pub remember: Duration,
+    /// Configured tenants: above 70 % of `max_bytes` each may hold at most its share.
+    pub tenants: Vec<TenantId>,
+    /// Written into every chunk, and pinned at the first start.
+    pub host: HostName,
+}
+
+/// A chunk to accept.
+#[derive(Debug, Clone)]
+pub struct NewChunk {
+    pub tenant: TenantId,
+    pub session: SessionId,
+    pub sequence: SequenceChoice,
+    pub started_at: Timestamp,
+    pub duration_ms: u64,
+    pub media_type: String,
+    pub last: bool,
+    /// Payload length if it is known; it decides where the payload is written.
+    pub length: Option<u64>,
+}
+
+/// How a chunk gets its sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SequenceChoice {
+    /// Safe to repeat.
+    Exactly(u64),
+    /// One above the session's highest.
+    Next {
+        /// Refuse if the digest is among the session's last 64 remembered.
+        refuse_repeat: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enqueued {
+    pub key: ChunkKey,
+    pub bytes: u64,
+    pub digest: Digest,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Accepted,
+    /// The same bytes were accepted before; what became of them.
+    Known(ChunkState),
+}
+
+/// The next chunk of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub sequence: u64,
+    /// Enqueue number: the order of acceptance over all sessions.
+    pub number: u64,
+    pub bytes: u64,
+    pub accepted_at: Timestamp,
+    /// Zero when it may go now.
+    pub ready_in: Duration,
+    /// Counted failures.
+    pub failures: u32,
+    /// Times that the process ended while this chunk was on the wire.
+    pub crashes: u32,
+    /// A higher sequence of the session was delivered before.
+    pub late: bool,
+    /// Sequences between the last delivered one and this one that will not come, lowest first.
+    pub gaps: Vec<Gap>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct DeadFilter {
+    pub tenant: Option<TenantId>,
+    pub session: Option<SessionId>,
+    pub sequence: Option<u64>,
+    /// At most so many; 0 for all.
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub meta: ChunkMeta,
+    pub reason: DeadReason,
+    pub died_at: Timestamp,
+    /// Oldest first, at most eight.
+    pub history: Vec<FailureRecord>,
+}
+
+/// What an operator's verb on a dead letter found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redriven {
+    Done,
+    NotDead,
+}
+
+/// What a stored hold is about. One hold a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HoldKey {
+    pub tenant: TenantId,
+    /// The hold's kind and route as the engine spells them.
+    pub name: String,
+}
+
+/// A hold as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredHold {
+    pub key: HoldKey,
+    pub set_at: Timestamp,
+    /// `None`: until it is removed.
+    pub lasts: Option<Duration>,
+    pub reason: String,
+    /// What is left of `lasts` now; filled in by the store on reading, after restarts and clock jumps.
+    #[serde(skip)]
+    pub left: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantCounts {
+    /// Live, leased or not; includes delayed.
+    pub live: Count,
+    pub leased: Count,
+    /// Live with a `not_before` in the future.
+    pub delayed: Count,
+    pub confirming: Count,
+    pub dead: Count,
+    pub delivered: Count,
+    pub purged: Count,
+    /// Acceptance times of the oldest and the newest owed chunk.
+    pub oldest: Option<Timestamp>,
+    pub newest: Option<Timestamp>,
+}
+
+/// The store's part of a snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct StoreView {
+    pub tenants: Vec<(TenantId, TenantCounts)>,
+    pub used_bytes: u64,
+    pub free_bytes: u64,
+    pub quota_bytes: u64,
+    pub balance: Balance,
+    /// The storage error that stops intake.
+    pub latched: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    pub segment: String,
+    pub offset: u64,
+    pub tenant: Option<TenantId>,
+    pub session: Option<SessionId>,
+    pub sequence: Option<u64>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexCheck {
+    Ok,
+    Rebuilt,
+}
+
+/// `worker fsck --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsckReport {
+    pub damaged: Vec<Damage>,
+    pub balance: Balance,
+    pub index: IndexCheck,
+    pub segments: u64,
+    pub chunks_checked: u64,
+    pub bytes_checked: u64,
+}
+
+/// Where a store lives, for messages.
+pub type StorePath = PathBuf;
