@@ -5,6 +5,8 @@ pub mod model;
 
 pub mod chance;
 pub mod clock;
+pub mod disk;
+pub mod sabotage;
 
 pub mod auth;
 pub mod platform;
