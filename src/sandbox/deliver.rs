@@ -42,11 +42,17 @@ pub(super) struct Head {
     pub(super) wall_seconds: u64,
 }
 
-/// Answers a delivery; `body` is what its bytes parsed to.
+/// Reads a delivery without regard to who sent it; `body` is what its bytes parsed to. Needs no lock, and may take long.
+pub(super) fn read(head: &Head, body: Option<&Value>) -> Result<Upload, Reply> {
+    let key = whole(head)?;
+    Upload::read(body.ok_or_else(|| standard(400))?, key)
+}
+
+/// Answers a delivery. What it lacks in rights is told before what is wrong with it.
 pub(super) fn answer(
     world: &mut World,
     head: &Head,
-    body: Result<&Value, Reply>,
+    upload: Result<Upload, Reply>,
     now: Duration,
 ) -> Reply {
     let (standing, tenant) = world.standing(head.token.as_deref(), head.arrived_at);
@@ -55,9 +61,7 @@ pub(super) fn answer(
     };
     let mut reply = within_rights(world, name, head, scopes)
         .and_then(|()| within_quota(world, name, now))
-        .and_then(|()| whole(head))
-        .and_then(|key| Upload::read(body?, key))
-        .and_then(|upload| accept(world, name, &upload))
+        .and_then(|()| accept(world, name, &upload?))
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
         reply.headers.extend(quota.headers(now, head.wall_seconds));

@@ -125,8 +125,8 @@ async fn deliver(app: Arc<App>, wire: OnWire, path: Path, request: Request) -> R
         .settle(subject, async |desk| {
             let (app, head, parsed) = (Arc::clone(&desk.app), head.clone(), Arc::clone(&parsed));
             let work = move || {
-                let body = (*parsed).as_ref().ok_or_else(|| standard(400));
-                deliver::answer(&mut app.world(), &head, body, app.now())
+                let upload = deliver::read(&head, (*parsed).as_ref());
+                deliver::answer(&mut app.world(), &head, upload, app.now())
             };
             Outcome::Answer(
                 tokio::task::spawn_blocking(work)

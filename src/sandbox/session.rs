@@ -1,5 +1,6 @@
 //! One session as the platform holds it: parts by sequence, declared gaps, and the checks of order that the ledger reports.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -75,6 +76,8 @@ pub(super) struct Session {
     /// The sequence of the part that said it was the last.
     ended_at: Option<u64>,
     bytes: u64,
+    /// Of the payloads in sequence order; empty while it has to be computed anew.
+    sha256: OnceCell<String>,
 }
 
 impl Session {
@@ -99,9 +102,13 @@ impl Session {
 
     /// Stores what is new of a request that [`Session::compare`] let pass; all of it or, on an error, nothing.
     pub(super) fn store(&mut self, upload: &Upload, spool: &mut Spool) -> io::Result<Change> {
-        let base = spool.append(&upload.payload)?;
+        let all_known = upload.parts.iter().all(|part| self.holds(part.sequence));
+        let mut offset = if all_known {
+            0
+        } else {
+            spool.append(&upload.payload)?
+        };
         let mut change = self.judge(upload);
-        let mut offset = base;
         for part in &upload.parts {
             let stored = Stored {
                 digest: part.digest.clone(),
@@ -117,6 +124,7 @@ impl Session {
             change.stored += 1;
             self.bytes += length;
             self.parts.insert(part.sequence, stored);
+            self.sha256 = OnceCell::new();
         }
         if upload.last {
             self.ended_at = upload.parts.last().map(|part| part.sequence);
@@ -206,17 +214,54 @@ impl Session {
         Ok(())
     }
 
-    /// The session's entry in the ledger.
-    pub(super) fn entry(&self, host: &str, spool: &Spool) -> io::Result<Value> {
+    fn sha256(&self, spool: &Spool) -> io::Result<&str> {
+        if let Some(known) = self.sha256.get() {
+            return Ok(known);
+        }
         let mut hash = Context::new(&SHA256);
         self.each(spool, |bytes| hash.update(bytes))?;
+        Ok(self
+            .sha256
+            .get_or_init(|| keys::hex(hash.finish().as_ref())))
+    }
+
+    /// The session's entry in the ledger.
+    pub(super) fn entry(&self, host: &str, spool: &Spool) -> io::Result<Value> {
         Ok(json!({
             "sequences": self.parts.keys().collect::<Vec<_>>(),
             "bytes": self.bytes,
-            "sha256": keys::hex(hash.finish().as_ref()),
+            "sha256": self.sha256(spool)?,
             "host": host,
             "gaps": self.gaps.iter().map(|(first, last)| json!({"first": first, "last": last})).collect::<Vec<_>>(),
             "ended": self.ended_at.is_some(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declarations_that_touch_or_overlap_count_once() {
+        let mut session = Session::default();
+        for gap in [(5, 6), (10, 12), (7, 8), (6, 11), (20, 20), (0, 0)] {
+            session.declare(gap);
+        }
+        assert_eq!(session.gaps, [(0, 0), (5, 12), (20, 20)]);
+        assert_eq!(session.declared(), 10);
+        assert_eq!(session.undeclared(4, 14), 1);
+        assert_eq!(session.undeclared(8, 21), 7);
+        assert_eq!(session.undeclared(8, 9), 0);
+        assert_eq!(session.undeclared(8, 3), 0);
+    }
+
+    #[test]
+    fn absurd_declarations_do_not_overflow() {
+        let mut session = Session::default();
+        session.declare((1, u64::MAX - 1));
+        session.declare((0, 0));
+        assert_eq!(session.declared(), u64::MAX);
+        assert_eq!(session.undeclared(0, u64::MAX), 0);
     }
 }

@@ -40,7 +40,7 @@ impl Counters {
         self.duplicates_suppressed += change.duplicates;
         self.order_inversions += change.inversions;
         self.late += change.late;
-        self.undeclared_gaps += change.undeclared;
+        self.undeclared_gaps = self.undeclared_gaps.saturating_add(change.undeclared);
         self.after_last += change.after_last;
     }
 
@@ -74,7 +74,7 @@ struct Forbidden {
 }
 
 /// An answer needs this long to reach a sender's other connections; what arrives earlier was under way.
-pub(super) const TELLING: Duration = Duration::from_millis(100);
+const TELLING: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Tenant {
@@ -118,6 +118,35 @@ impl Tenant {
 
     /// Sequences declared missing, over all sessions.
     pub(super) fn gaps(&self) -> u64 {
-        self.sessions.values().map(Session::declared).sum()
+        self.sessions
+            .values()
+            .map(Session::declared)
+            .fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_was_told_and_comes_back_too_early_is_inside_the_window() {
+        let mut tenant = Tenant::new("acme", "canary".to_owned(), Duration::ZERO);
+        let at = |millis: u64| Duration::from_millis(60_000 + millis);
+        tenant.arrived(Place::Deliver, at(0));
+        tenant.told_to_wait(Place::Deliver, at(0), 2);
+        for (millis, place, inside) in [
+            (50, Place::Deliver, 0),
+            (500, Place::Token, 0),
+            (500, Place::Deliver, 1),
+            (1999, Place::Deliver, 2),
+            (2000, Place::Deliver, 2),
+        ] {
+            tenant.arrived(place, at(millis));
+            assert_eq!(
+                tenant.counters.inside_forbidden_window, inside,
+                "{place:?} at {millis} ms"
+            );
+        }
     }
 }

@@ -181,7 +181,7 @@ fn issue(world: &mut World, name: &str, scopes: Vec<String>, now: Duration) -> R
         body.insert("expires_in".to_owned(), claimed);
     }
     body.insert("scope".to_owned(), json!(scopes.join(" ")));
-    world.tokens.insert(
+    world.remember(
         token,
         Issued {
             tenant: name.to_owned(),

@@ -153,19 +153,14 @@ fn envelope(fields: &Fields<'_>, parts: &[Part]) -> Result<(), Reply> {
     {
         return Err(fields.refuse("mediaType", "is not a media type"));
     }
-    // Whole seconds may be rounded either way.
-    let span: i64 = parts
+    let span = parts
         .iter()
-        .map(|part| part.ended_at - part.started_at)
-        .sum();
-    let interval = i64::try_from(fields.count("intervalSeconds")?).unwrap_or(i64::MAX);
-    if interval < 1 || interval.saturating_mul(1000).abs_diff(span.max(1000)) >= 1000 {
-        return Err(fields.refuse(
-            "intervalSeconds",
-            &format!(
-                "is not the span of the parts' durations ({span} ms) in whole seconds, at least 1"
-            ),
-        ));
+        .map(|part| part.ended_at.abs_diff(part.started_at))
+        .fold(0, u64::saturating_add);
+    let seconds = (span.saturating_add(500) / 1000).max(1);
+    if fields.count("intervalSeconds")? != seconds {
+        let why = format!("is not the sum of the parts' durations: {span} ms, rounded {seconds}");
+        return Err(fields.refuse("intervalSeconds", &why));
     }
     Ok(())
 }

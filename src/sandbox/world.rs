@@ -37,13 +37,16 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) tenants: BTreeMap<String, Tenant>,
-    pub(super) tokens: HashMap<String, Issued>,
+    tokens: HashMap<String, Issued>,
     pub(super) spool: Spool,
     /// What cannot be laid to a tenant: unknown clients and tokens.
     pub(super) strangers: Counters,
     seed: u64,
     drawn: u64,
 }
+
+/// Tokens remembered before those whose end was counted are forgotten; a forgotten one is refused as unknown.
+const TOKENS_MAX: usize = 100_000;
 
 /// The tenants' names, in order: three that read like customers, then `t4`, `t5`, …
 pub(super) fn tenant_name(index: usize) -> String {
@@ -79,6 +82,14 @@ impl World {
         self.drawn += 1;
         let text = format!("{}/{}", self.seed, self.drawn);
         keys::hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
+    }
+
+    /// Remembers a token that is handed out. Ended ones make room when there are very many.
+    pub(super) fn remember(&mut self, token: String, issued: Issued) {
+        if self.tokens.len() >= TOKENS_MAX {
+            self.tokens.retain(|_, known| !known.counted);
+        }
+        self.tokens.insert(token, issued);
     }
 
     /// A correlation id in the shape of a UUID.
@@ -213,7 +224,8 @@ impl World {
         let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
         let mut add = |counters: &Counters| {
             for (name, count) in counters.fields() {
-                *totals.entry(name).or_default() += count;
+                let total = totals.entry(name).or_default();
+                *total = count.saturating_add(*total);
             }
         };
         add(&self.strangers);
@@ -221,7 +233,7 @@ impl World {
         let mut gaps = 0;
         for (name, tenant) in &self.tenants {
             add(&tenant.counters);
-            gaps += tenant.gaps();
+            gaps = tenant.gaps().saturating_add(gaps);
             let mut entry = Map::new();
             entry.insert("sessions".to_owned(), self.sessions(tenant)?);
             entry.insert("gaps".to_owned(), json!(tenant.gaps()));

@@ -2,6 +2,7 @@
 
 mod delivering;
 mod faults;
+mod refusing;
 mod starting;
 mod tokens;
 
@@ -189,7 +190,7 @@ fn encode(text: &str) -> String {
 
 /// `sequence` seconds after the start of 2026-03-01, ten seconds a chunk.
 fn at(sequence: u64, end: bool) -> String {
-    let seconds = sequence * 10 + u64::from(end) * 10;
+    let seconds = sequence % 8000 * 10 + u64::from(end) * 10;
     format!(
         "2026-03-01T{:02}:{:02}:{:02}.000Z",
         seconds / 3600,
@@ -209,9 +210,11 @@ fn body_of(tenant: &str, session: &str, first: u64, payloads: &[&[u8]]) -> Value
         host: "rec-1",
         session,
     };
-    let parts: Vec<Value> = (first..)
-        .zip(payloads)
-        .map(|(sequence, payload)| {
+    let parts: Vec<Value> = payloads
+        .iter()
+        .enumerate()
+        .map(|(index, payload)| {
+            let sequence = first + index as u64;
             let digest = blake3::hash(payload);
             json!({
                 "sequence": sequence,
@@ -228,7 +231,7 @@ fn body_of(tenant: &str, session: &str, first: u64, payloads: &[&[u8]]) -> Value
         "session": session,
         "sequence": first,
         "startTime": at(first, false),
-        "endTime": at(first + payloads.len() as u64 - 1, true),
+        "endTime": at(first + (payloads.len() as u64 - 1), true),
         "intervalSeconds": 10 * payloads.len(),
         "mediaType": "video/mp4",
         "last": false,
