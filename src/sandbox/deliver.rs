@@ -69,6 +69,24 @@ pub(super) fn answer(
     reply
 }
 
+/// Whose token it is, as the platform tells it.
+pub(super) fn token_owner(world: &World, token: Option<&str>, now: Duration) -> Reply {
+    let (standing, tenant) = world.standing(token, now);
+    let (Standing::Good { .. }, Some(name)) = (&standing, tenant) else {
+        return unauthorized(&standing);
+    };
+    let tenant = &world.tenants[&name];
+    let organization = &tenant.settings.organization;
+    Reply::json(
+        200,
+        json!({
+            "organization": {"id": organization, "name": name},
+            "homeOrganization": {"id": organization, "name": name},
+            "OAuthClient": {"id": tenant.client_id},
+        }),
+    )
+}
+
 fn unauthorized(standing: &Standing) -> Reply {
     let challenge = "Bearer realm=\"sandbox\"";
     if *standing == Standing::Absent {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Router, http};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -27,6 +27,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/oauth/token", post(token))
         .route("/api/v2/analytics/screenrecordings", post(analytics))
         .route("/api/v2/screenshare/recordings", post(screenshare))
+        .route("/api/v2/tokens/me", get(token_owner))
         .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))
         .method_not_allowed_fallback(async |State(app): State<Arc<App>>| {
             finish(&app, standard(405))
@@ -83,6 +84,12 @@ async fn screenshare(
     request: Request,
 ) -> Response {
     deliver(app, wire, Path::Screenshare, request).await
+}
+
+async fn token_owner(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let token = bearer(&headers);
+    let reply = deliver::token_owner(&app.world(), token.as_deref(), app.now());
+    finish(&app, reply)
 }
 
 async fn deliver(app: Arc<App>, wire: OnWire, path: Path, request: Request) -> Response {
@@ -148,23 +155,25 @@ fn in_progress() -> Reply {
 }
 
 fn read_head(parts: &http::request::Parts, path: Path, now: Duration) -> Head {
-    let bearer = text(&parts.headers, "authorization").and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then(|| token.trim().to_owned())
-    });
     let quoted = text(&parts.headers, "idempotency-key")
         .and_then(|value| Some(value.strip_prefix('"')?.strip_suffix('"')?.to_owned()));
     Head {
         path,
-        token: bearer,
+        token: bearer(&parts.headers),
         content_type: text(&parts.headers, "content-type"),
         content_length: length(&parts.headers),
         key: quoted,
         arrived_at: now,
         wall_seconds: wall_seconds(),
     }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = text(headers, "authorization")?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned())
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -291,3 +291,29 @@ impl World {
         Ok(Value::Object(sessions))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revoked_token_ends_without_expiring() {
+        let second = Duration::from_secs(1);
+        let spool = Spool::new(0).unwrap();
+        let mut world = World::new(1, 0, second, spool);
+        for name in ["first", "second"] {
+            let issued = Issued {
+                tenant: "acme".to_owned(),
+                scopes: Vec::new(),
+                expires_at: 5 * second,
+                revoked: name == "second",
+                counted: false,
+            };
+            world.remember(name.to_owned(), issued);
+        }
+        for (at, expired) in [(4, 0), (5, 1), (6, 1)] {
+            world.arrived(Some("acme"), Place::Deliver, at * second);
+            assert_eq!(world.tenants["acme"].counters.expired_tokens, expired);
+        }
+    }
+}

@@ -31,6 +31,9 @@ async fn a_part_is_stored_once_whatever_request_it_comes_in() {
     assert_eq!(ledger["tenants"]["acme"]["delivered"], 3);
     assert_eq!(ledger["order_inversions"], 0);
     assert_eq!(rig.sandbox.ledger().unwrap(), ledger);
+    rig.deliver(&token, &body(3, &[b"four"])).await;
+    let session = &rig.ledger().await["tenants"]["acme"]["sessions"]["s1"];
+    assert_eq!(session["sha256"], sha256(b"onetwothreefour"));
 }
 
 #[tokio::test]

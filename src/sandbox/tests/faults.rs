@@ -312,3 +312,17 @@ async fn the_token_endpoint_has_faults_of_its_own() {
     );
     assert_eq!(ledger["tenants"]["acme"]["token_requests"], 4);
 }
+
+#[tokio::test]
+async fn the_documented_script_is_one() {
+    let rig = Rig::new().await;
+    let page = include_str!("../../../docs/SANDBOX.md");
+    let script = page
+        .split("```json")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    rig.fault(serde_json::from_str(script).unwrap()).await;
+}

@@ -180,6 +180,8 @@ async fn a_full_disk_is_told_and_nothing_is_stored() {
     let token = rig.token("acme").await;
     assert_eq!(rig.deliver(&token, &body(0, &[b"12345"])).await.status, 507);
     assert_eq!(rig.deliver(&token, &body(0, &[b"1234"])).await.status, 201);
+    let known = rig.deliver(&token, &body(0, &[b"1234"])).await;
+    assert_eq!(known.status, 208, "what is stored needs no space");
     assert_eq!(
         rig.ledger().await["tenants"]["acme"]["sessions"]["s1"]["bytes"],
         4
