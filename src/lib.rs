@@ -11,3 +11,6 @@ pub mod sabotage;
 pub mod auth;
 pub mod platform;
 pub mod store;
+
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
