@@ -9,3 +9,6 @@ pub mod clock;
 pub mod auth;
 pub mod platform;
 pub mod store;
+
+#[cfg(feature = "sandbox")]
+pub mod demo;
