@@ -14,3 +14,4 @@ pub mod store;
 
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod demo;
