@@ -13,5 +13,6 @@ pub mod platform;
 pub mod store;
 
 #[cfg(feature = "sandbox")]
-pub mod sandbox;
 pub mod demo;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
