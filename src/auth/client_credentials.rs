@@ -52,3 +52,6 @@ impl Grant for ClientCredentials {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! The one request that every grant makes: a form to a token endpoint, with a bounded answer.
 
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -31,19 +33,26 @@ pub enum EndpointError {
 }
 
 /// A token endpoint and the client that talks to it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TokenEndpoint {
     url: reqwest::Url,
     http: reqwest::Client,
 }
 
-/// A client fit for token requests: no redirects, which could carry a secret elsewhere, no retries of
-/// its own, bounded in time.
+/// A client fit for token requests to `url`: no redirects, which could carry a secret elsewhere, no
+/// retries of its own, bounded in time; through the proxies of the environment, but not to this host.
 ///
 /// # Errors
 /// Where the TLS configuration is unusable.
-pub fn token_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+pub fn token_client(
+    tls: rustls::ClientConfig,
+    url: &str,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder();
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    builder
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -52,6 +61,19 @@ pub fn token_client(tls: rustls::ClientConfig) -> Result<reqwest::Client, reqwes
         .timeout(REQUEST_TIMEOUT)
         .user_agent(concat!("reelay/", env!("CARGO_PKG_VERSION")))
         .build()
+}
+
+fn is_loopback(url: &str) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("");
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+impl fmt::Debug for TokenEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenEndpoint({})", self.shown())
+    }
 }
 
 impl TokenEndpoint {
@@ -203,4 +225,28 @@ fn cause(error: &reqwest::Error) -> String {
         .filter(|c| !c.is_control())
         .take(CAUSE_CHARS_MAX)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_host_are_asked_without_a_proxy() {
+        for near in [
+            "http://127.0.0.1:9/t",
+            "http://[::1]/t",
+            "http://localhost:8080/t",
+        ] {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in [
+            "https://login.example/t",
+            "http://127.0.0.1.example/",
+            "",
+            "localhost",
+        ] {
+            assert!(!is_loopback(far), "{far}");
+        }
+    }
 }

@@ -23,6 +23,9 @@ const OUTAGE: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from
 const THROTTLE: Backoff = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(5 * 60));
 /// Steps that a hold of another kind takes over, so that alternating failures still slow down.
 const STEPS_KEPT: u32 = 3;
+/// How long a probe's token is left to spread before its first use: a platform that learns of new tokens
+/// late would otherwise refuse every probe.
+const RIPENING: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
 /// The shortest idle timeout in the field is 5 min: an unused token older than that may have died of it.
 const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
 
@@ -90,6 +93,15 @@ pub enum Phase {
 pub struct Mint {
     pub flight: Flight,
     pub not_before: Instant,
+    /// How long to keep the token before it counts as minted; see [`Mint::ripening`].
+    ripening: Duration,
+}
+
+impl Mint {
+    /// Never so long that the token would age much by it.
+    pub fn ripening(&self, life: Duration) -> Duration {
+        self.ripening.min(life / 4)
+    }
 }
 
 /// Whether a caller has just come, or has waited for a request that ended.
@@ -497,9 +509,16 @@ impl SlotState {
             .map_or(self.earliest, |last| last.saturating_add(spacing));
         let not_before = spaced.max(now);
         self.last_mint_at = Some(not_before);
+        let ripening = match &self.trouble {
+            Some(trouble) if trouble.origin == Origin::Refusal && trouble.probes_failed > 0 => {
+                RIPENING.interval(trouble.probes_failed)
+            }
+            _ => Duration::ZERO,
+        };
         Mint {
             flight: Flight(self.flights),
             not_before,
+            ripening,
         }
     }
 

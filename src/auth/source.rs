@@ -256,6 +256,13 @@ impl Request {
                 cause: "no answer in time".to_owned(),
             }),
         };
+        if let Ok(minted) = &result {
+            let ripe_at = inner
+                .clock
+                .now()
+                .saturating_add(mint.ripening(minted.lifetime));
+            inner.clock.sleep_until(ripe_at).await;
+        }
         self.answered = true;
         inner.settle(self.flight, result, asked_at);
     }

@@ -489,3 +489,28 @@ async fn no_secret_shows_in_debug_output_holds_or_views() {
     );
     assert!(!shown.contains(CANARY), "{shown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_platform_that_learns_of_new_tokens_late_does_not_block_for_ever() {
+    let grant = ScriptedGrant::new(&[], Step::Token(secs(3600)));
+    let slot = slot(&grant);
+    let until = tokio::time::Instant::now() + secs(300);
+    let mut delivered = false;
+    while !delivered && tokio::time::Instant::now() < until {
+        match slot.token().await {
+            Ok(token) => {
+                let asked_at = *grant.asked_at.lock().unwrap().last().unwrap();
+                if asked_at.elapsed() >= secs(3) {
+                    slot.accepted(token.generation, &session("a"));
+                    delivered = true;
+                } else {
+                    let mut refused = rejection(&token, "a");
+                    refused.only_session = true;
+                    slot.reject(refused);
+                }
+            }
+            Err(hold) => slot.inner.clock.sleep_until(hold.until).await,
+        }
+    }
+    assert!(delivered);
+}
