@@ -523,7 +523,7 @@ impl SlotState {
     }
 
     /// Records a failure and says when the next try may be.
-    fn worsen(&mut self, origin: Origin, diagnosis: Diagnosis, at: Moment) -> Instant {
+    fn worsen(&mut self, origin: Origin, mut diagnosis: Diagnosis, at: Moment) -> Instant {
         let (since, since_at, probes_failed, steps) = match &self.trouble {
             Some(last) if last.diagnosis.kind == diagnosis.kind => (
                 last.since,
@@ -534,7 +534,11 @@ impl SlotState {
             Some(last) => (at.wall, at.now, 0, last.steps.min(STEPS_KEPT)),
             None => (at.wall, at.now, 0, 0),
         };
-        let next_at = at.now.saturating_add(wait(&diagnosis, steps, at.draw));
+        let wait = wait(&diagnosis, steps, at.draw);
+        let next_at = at.now.saturating_add(wait);
+        if let Some(record) = &mut diagnosis.record {
+            record.next_try_at = Some(at.wall.saturating_add(wait));
+        }
         self.trouble = Some(Trouble {
             diagnosis,
             origin,
