@@ -1,4 +1,19 @@
 //! Token slots: one per token request, shared by every lane that would make the same one.
+//!
+//! `slot` decides (pure), `refusals` weighs the platform's 401s (pure), `diagnosis` and `words` say what is
+//! wrong (pure), `answer` reads what an endpoint says (pure); `source` performs it on a runtime, `endpoint`
+//! makes the request, and each grant is a file that implements [`Grant`].
+
+mod answer;
+mod client_credentials;
+mod diagnosis;
+mod endpoint;
+mod grant;
+mod refusals;
+mod secret;
+mod slot;
+mod source;
+mod words;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,13 +21,21 @@ use std::pin::Pin;
 use crate::clock::Instant;
 use crate::model::{FailureRecord, Generation, SessionKey, Timestamp, Token, TokenView};
 
+pub use client_credentials::ClientCredentials;
+pub use endpoint::{EndpointError, TokenEndpoint, token_client};
+pub use grant::{About, Grant, MintFailure, Minted, Minting, Refusal, RefusalKind};
+pub use secret::{SECRET_BYTES_MAX, SecretError, SecretPlaces, read_secret};
+pub use slot::{RefreshPolicy, Rules};
+pub use source::Slot;
+pub use words::{blocked_sentence, missing_scope_sentence, waiting_sentence};
+
 /// Why a slot gives no token now, in words for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialHold {
     pub kind: CredentialHoldKind,
-    /// One sentence: what is wrong.
+    /// One sentence, without a full stop: what is wrong.
     pub reason: String,
-    /// One sentence: what to change. Empty if there is nothing to do but wait.
+    /// One sentence, without a full stop: what to change. Empty if there is nothing to do but wait.
     pub remedy: String,
     pub since: Timestamp,
     /// When the slot tries again by itself.
@@ -65,16 +88,27 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Compare-and-swap invalidation: has an effect only while `generation` is the newest.
     fn reject(&self, rejection: Rejection) -> AfterRejection;
 
-    /// A delivery succeeded with this generation.
-    fn accepted(&self, generation: Generation);
+    /// A delivery of `session` succeeded with this generation.
+    fn accepted(&self, generation: Generation, session: &SessionKey);
 
     /// The operator says that the cause is cured: try now.
     fn retry_now(&self);
 
-    /// The hold in force, if any.
+    /// The hold in force, if any: there is one exactly while `token` would refuse at once. Once its
+    /// `until` has passed there is none, and the next call of `token` is the probe.
     fn hold(&self) -> Option<CredentialHold>;
 
     fn view(&self) -> TokenView;
+
+    /// The scopes that the newest token states; `None` if it states none.
+    fn granted_scopes(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// Whose tokens these are, for messages.
+    fn client_id(&self) -> Option<String> {
+        None
+    }
 
     /// Ends when the slot's state changed after the call. A hint, never the only wake-up.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
