@@ -5,6 +5,7 @@ pub mod model;
 
 pub mod chance;
 pub mod clock;
+pub mod http;
 
 pub mod auth;
 pub mod platform;
