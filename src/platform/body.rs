@@ -231,3 +231,6 @@ impl Sending {
         Some(Ok(slice))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,14 +51,14 @@ impl ErrorBody {
         self.seen += 1;
         let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
         self.codes.extend(text("code").or_else(|| text("error")));
-        let message = [
+        let messages = [
             "message",
             "error_description",
             "description",
             "detail",
             "title",
         ];
-        self.messages.extend(message.into_iter().find_map(text));
+        self.messages.extend(messages.into_iter().filter_map(text));
         self.context_id = self.context_id.take().or_else(|| text("contextId"));
         self.scope = self.scope.take().or_else(|| text("scope"));
         let params = object

@@ -41,15 +41,15 @@ impl Platform for JsonPlatform {
 }
 
 /// A response, read as far as it goes.
-struct Reply {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
-    ending: Ending,
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    pub ending: Ending,
 }
 
 /// Why there is no response, and how to say it.
-struct Broken {
+pub struct Broken {
     trouble: Trouble,
     message: String,
 }
@@ -149,7 +149,11 @@ impl JsonPlatform {
 }
 
 /// A damaged payload decides whatever the socket says: its body was cut short, so nothing of it can be stored.
-fn judge(asked: &Asked<'_>, outcome: Result<Reply, Broken>, fault: Option<PayloadFault>) -> Answer {
+pub fn judge(
+    asked: &Asked<'_>,
+    outcome: Result<Reply, Broken>,
+    fault: Option<PayloadFault>,
+) -> Answer {
     let broken = match (fault, outcome) {
         (Some(fault), _) if fault.is_damage() => Broken {
             trouble: Trouble::DamagedPayload,

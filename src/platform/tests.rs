@@ -1,145 +1,20 @@
 //! The json transport against a raw TCP server that reads and writes what a script says, byte for byte.
 
+mod faults;
+mod server;
+
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use server::{Server, Step};
 
 use super::*;
-use crate::model::{ChunkKey, Digest, Generation};
+use crate::model::{ChunkKey, Digest, FailureClass, GapReason, Generation};
 
 const SECRET: &str = "canary-token-0123456789abcdef";
-
-/// Short, and still far longer than anything here takes.
-fn timeouts() -> Timeouts {
-    Timeouts {
-        connect: Duration::from_secs(5),
-        stall: Duration::from_millis(400),
-        headers: Duration::from_millis(400),
-        answer: Duration::from_millis(400),
-    }
-}
-
-/// A step of a connection's script.
-enum Step {
-    /// Read the whole request, as long as its Content-Length says.
-    ReadAll,
-    /// Read the head and at least this much of the body.
-    ReadSome(usize),
-    Write(Vec<u8>),
-    /// Write this again and again until the client has gone.
-    WriteForever(&'static [u8]),
-    /// Read nothing and write nothing until the client has gone or the test ends.
-    Stall,
-    /// Break the connection with RST.
-    Reset,
-}
-
-/// What the server received on one connection.
-#[derive(Debug, Default)]
-struct Seen {
-    bytes: Vec<u8>,
-}
-
-impl Seen {
-    fn head_length(&self) -> Option<usize> {
-        let end = self.bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
-        Some(end + 4)
-    }
-
-    fn head(&self) -> String {
-        String::from_utf8(self.bytes[..self.head_length().unwrap()].to_vec()).unwrap()
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        self.head().lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name)
-                .then(|| value.trim().to_owned())
-        })
-    }
-
-    fn body(&self) -> &[u8] {
-        &self.bytes[self.head_length().unwrap()..]
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(self.body()).unwrap()
-    }
-
-    fn is_complete(&self) -> bool {
-        self.head_length().is_some()
-            && self.body().len()
-                == self
-                    .header("content-length")
-                    .unwrap()
-                    .parse::<usize>()
-                    .unwrap()
-    }
-
-    async fn read_more(&mut self, stream: &mut TcpStream) {
-        let count = stream.read_buf(&mut self.bytes).await.unwrap();
-        assert_ne!(count, 0, "the client ended the request early");
-    }
-}
-
-/// Serves one connection a script, one after another.
-struct Server {
-    url: String,
-    task: JoinHandle<Vec<Seen>>,
-}
-
-impl Server {
-    async fn playing(scripts: Vec<Vec<Step>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move {
-            let mut seen = Vec::new();
-            for script in scripts {
-                let (stream, _) = listener.accept().await.unwrap();
-                seen.push(play(stream, script).await);
-            }
-            seen
-        });
-        Self { url, task }
-    }
-
-    async fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        Self::playing(vec![vec![Step::ReadAll, Step::Write(answer.into())]]).await
-    }
-
-    async fn seen(self) -> Seen {
-        self.task.await.unwrap().pop().unwrap()
-    }
-}
-
-async fn play(mut stream: TcpStream, script: Vec<Step>) -> Seen {
-    let mut seen = Seen::default();
-    for step in script {
-        match step {
-            Step::ReadAll => {
-                while !seen.is_complete() {
-                    seen.read_more(&mut stream).await;
-                }
-            }
-            Step::ReadSome(bytes) => {
-                while seen.head_length().is_none() || seen.body().len() < bytes {
-                    seen.read_more(&mut stream).await;
-                }
-            }
-            Step::Write(bytes) => stream.write_all(&bytes).await.unwrap(),
-            Step::WriteForever(bytes) => while stream.write_all(bytes).await.is_ok() {},
-            Step::Stall => std::future::pending().await,
-            Step::Reset => stream.set_zero_linger().unwrap(),
-        }
-    }
-    seen
-}
 
 fn meta(sequence: u64, payload: &[u8]) -> ChunkMeta {
     ChunkMeta {
@@ -213,7 +88,9 @@ fn stored(payloads: &[Vec<u8>]) -> String {
 }
 
 async fn deliver(delivery: Delivery) -> Answer {
-    JsonPlatform::new(timeouts()).deliver(delivery).await
+    JsonPlatform::new(Timeouts::default())
+        .deliver(delivery)
+        .await
 }
 
 fn failure(answer: Answer) -> Failure {
@@ -221,6 +98,10 @@ fn failure(answer: Answer) -> Failure {
         Verdict::Failed(failure) => failure,
         Verdict::Delivered { .. } => panic!("delivered"),
     }
+}
+
+fn decoded(json: &serde_json::Value) -> Vec<u8> {
+    STANDARD.decode(json["payload"].as_str().unwrap()).unwrap()
 }
 
 const DELIVERED: Verdict = Verdict::Delivered { duplicate: false };
@@ -233,22 +114,112 @@ async fn a_chunk_arrives_byte_for_byte_and_its_receipt_is_believed() {
     assert_eq!(answer.verdict, DELIVERED);
 
     let seen = server.seen().await;
-    assert!(
-        seen.head()
-            .starts_with("POST /api/v2/analytics/screenrecordings HTTP/1.1\r\n")
-    );
-    assert_eq!(
-        seen.header("authorization"),
-        Some(format!("Bearer {SECRET}"))
-    );
-    assert_eq!(
-        seen.header("content-type").as_deref(),
-        Some("application/json")
-    );
-    assert_eq!(seen.header("transfer-encoding"), None);
+    let line = "POST /api/v2/analytics/screenrecordings HTTP/1.1\r\n";
+    assert!(seen.head().starts_with(line), "{}", seen.head());
+    let header = |name| seen.header(name).unwrap_or_default();
+    assert_eq!(header("authorization"), format!("Bearer {SECRET}"));
+    assert_eq!(header("content-type"), "application/json");
     let key = part_key(&meta(7, &payloads[0]));
-    assert_eq!(seen.header("idempotency-key"), Some(format!("\"{key}\"")));
+    assert_eq!(header("idempotency-key"), format!("\"{key}\""));
+    assert_eq!(seen.header("transfer-encoding"), None);
+    assert_eq!(seen.body().len(), seen.announced());
+    assert!(decoded(&seen.json()) == payloads[0]);
+}
+
+#[tokio::test]
+async fn the_parts_of_a_request_share_one_payload_and_need_one_receipt() {
+    let payloads = vec![noise(65_537), noise(1), Vec::new(), noise(131_072)];
+    let server = Server::answering(stored(&payloads)).await;
+    let mut delivery = delivery(&server.url, &payloads);
+    delivery.late = true;
+    delivery.gaps = vec![Gap {
+        first: 5,
+        last: 6,
+        reason: GapReason::Missing,
+    }];
+    assert_eq!(deliver(delivery).await.verdict, DELIVERED);
+
+    let seen = server.seen().await;
+    assert_eq!(seen.body().len(), seen.announced());
     let json = seen.json();
-    let payload = json["payload"].as_str().unwrap();
-    assert!(STANDARD.decode(payload).unwrap() == payloads[0]);
+    assert_eq!(
+        json.as_object().unwrap().keys().next_back().unwrap(),
+        "payload"
+    );
+    assert!(decoded(&json) == payloads.concat());
+    assert_eq!(json["gaps"][0]["reason"], "missing");
+    assert_eq!(json["late"], true);
+    let sequences: Vec<u64> = json["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| part["sequence"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sequences, [7, 8, 9, 10]);
+}
+
+#[tokio::test]
+async fn a_receipt_that_lacks_a_part_delivers_none() {
+    let payloads = vec![noise(10), noise(20)];
+    let server = Server::answering(stored(&payloads[..1])).await;
+    let failure = failure(deliver(delivery(&server.url, &payloads)).await);
+    assert_eq!(failure.record.class, FailureClass::Unrecognised);
+}
+
+#[tokio::test]
+async fn what_was_stored_before_is_a_duplicate() {
+    let payloads = vec![noise(10)];
+    let answer = http("409 Conflict", &[], &receipt(&payloads, "duplicate"));
+    let server = Server::answering(answer).await;
+    let verdict = deliver(delivery(&server.url, &payloads)).await.verdict;
+    assert_eq!(verdict, Verdict::Delivered { duplicate: true });
+}
+
+#[tokio::test]
+async fn the_limits_of_a_successful_answer_are_reported() {
+    let payloads = vec![noise(10)];
+    let lines = [
+        "inin-ratelimit-count: 299",
+        "inin-ratelimit-allowed: 300",
+        "inin-ratelimit-reset: 17",
+    ];
+    let answer = http("200 OK", &lines, &receipt(&payloads, "stored"));
+    let server = Server::answering(answer).await;
+    let limits = deliver(delivery(&server.url, &payloads)).await.limits;
+    assert_eq!(limits.remaining, Some(1));
+    assert_eq!(limits.reset_in, Some(Duration::from_secs(17)));
+}
+
+#[tokio::test]
+async fn a_lane_uses_its_connection_again() {
+    let payloads = vec![noise(100_000)];
+    let one = || [Step::ReadAll, Step::Write(stored(&payloads).into())];
+    let script = one().into_iter().chain([Step::NextRequest]).chain(one());
+    let server = Server::playing(script.collect()).await;
+    let platform = JsonPlatform::new(Timeouts::default());
+    for _ in 0..2 {
+        let answer = platform.deliver(delivery(&server.url, &payloads)).await;
+        assert_eq!(answer.verdict, DELIVERED);
+    }
+    let bodies: Vec<_> = server.all_seen().await;
+    assert!(bodies[0].body() == bodies[1].body());
+}
+
+#[tokio::test]
+async fn tenants_share_no_connection() {
+    let payloads = vec![noise(100)];
+    // Whatever follows on the same connection is swallowed.
+    let script = || {
+        let answer = Step::Write(stored(&payloads).into());
+        vec![Step::ReadAll, answer, Step::ReadToEnd]
+    };
+    let server = Server::playing_each(vec![script(), script()]).await;
+    let platform = JsonPlatform::new(faults::impatient());
+    for tenant in ["acme", "globex"] {
+        let mut delivery = delivery(&server.url, &payloads);
+        let target = Arc::get_mut(&mut delivery.target).unwrap();
+        target.tenant = tenant.parse().unwrap();
+        let answer = platform.deliver(delivery).await;
+        assert_eq!(answer.verdict, DELIVERED, "{tenant}");
+    }
 }

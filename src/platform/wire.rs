@@ -124,3 +124,75 @@ fn interval_seconds(metas: &[&ChunkMeta]) -> u64 {
         .fold(0_u64, |sum, meta| sum.saturating_add(meta.duration_ms));
     (sum.saturating_add(500) / 1000).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChunkKey, Digest};
+
+    fn meta(sequence: u64, duration_ms: u64) -> ChunkMeta {
+        ChunkMeta {
+            key: ChunkKey {
+                tenant: "acme".parse().unwrap(),
+                session: "s1".parse().unwrap(),
+                sequence,
+            },
+            host: "rec-017".parse().unwrap(),
+            started_at: Timestamp::parse("2026-03-01T10:00:00+01:00").unwrap(),
+            duration_ms,
+            media_type: "video/\"mp4\"".into(),
+            last: sequence == 8,
+            bytes: 65_536,
+            digest: Digest([0xab; 32]),
+        }
+    }
+
+    #[test]
+    fn a_request_reads_as_the_protocol_says() {
+        let (seven, eight) = (meta(7, 29_970), meta(8, 30_030));
+        let gap = |first, last, reason| Gap {
+            first,
+            last,
+            reason,
+        };
+        let gaps = [
+            gap(1, 1, GapReason::Purged),
+            gap(3, 4, GapReason::Dead),
+            gap(5, 6, GapReason::Missing),
+        ];
+        let prefix = prefix(&[&seven, &eight], &gaps, true);
+        let digest = format!("blake3:{}", "ab".repeat(32));
+        let keys = [part_key(&seven), part_key(&eight)];
+        let expected = [
+            r#"{"host":"rec-017","session":"s1","sequence":7,"#,
+            r#""startTime":"2026-03-01T09:00:00.000Z","endTime":"2026-03-01T09:00:30.030Z","#,
+            r#""intervalSeconds":60,"mediaType":"video/\"mp4\"","last":true,"late":true,"#,
+            r#""gaps":[{"first":1,"last":1,"reason":"purged"},{"first":3,"last":4,"reason":"dead"},"#,
+            r#"{"first":5,"last":6,"reason":"missing"}],"#,
+            &format!(
+                r#""parts":[{{"sequence":7,"bytes":65536,"digest":"{digest}","idempotencyKey":"{}","#,
+                keys[0]
+            ),
+            r#""startTime":"2026-03-01T09:00:00.000Z","endTime":"2026-03-01T09:00:29.970Z"},"#,
+            &format!(
+                r#"{{"sequence":8,"bytes":65536,"digest":"{digest}","idempotencyKey":"{}","#,
+                keys[1]
+            ),
+            r#""startTime":"2026-03-01T09:00:00.000Z","endTime":"2026-03-01T09:00:30.030Z"}],"#,
+            r#""payload":""#,
+        ];
+        assert_eq!(String::from_utf8(prefix.json).unwrap(), expected.concat());
+        assert_eq!(prefix.idempotency_key, request_key(&keys));
+    }
+
+    #[test]
+    fn an_interval_is_rounded_and_at_least_one_second() {
+        for (duration_ms, seconds) in [(0, 1), (400, 1), (1499, 1), (1500, 2), (29_970, 30)] {
+            assert_eq!(interval_seconds(&[&meta(7, duration_ms)]), seconds);
+        }
+        assert_eq!(
+            interval_seconds(&[&meta(7, u64::MAX), &meta(8, 1)]),
+            u64::MAX / 1000
+        );
+    }
+}
