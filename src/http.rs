@@ -56,7 +56,7 @@ pub enum HttpError {
 /// A client with a connection pool of its own.
 ///
 /// # Errors
-/// [`HttpError::Setup`] if the environment names a proxy that is no URL.
+/// [`HttpError::Setup`] if the settings and the environment allow no client.
 pub fn client(settings: &Settings) -> Result<reqwest::Client, HttpError> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls().clone())

@@ -190,7 +190,7 @@ fn prepare(
     let url = format!("{}{}", target.api_url, target.path);
     let url = reqwest::Url::parse(&url).map_err(|error| Broken {
         trouble: Trouble::UnusableUrl,
-        message: format!("{url} is no URL: {error}"),
+        message: format!("api_url and path make no URL: {error}"),
     })?;
     let bearer = format!("Bearer {}", token.expose());
     let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| Broken {

@@ -2,7 +2,7 @@
 
 mod body;
 mod challenge;
-pub mod classify;
+mod classify;
 mod client;
 mod error_body;
 mod json;
