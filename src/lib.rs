@@ -11,3 +11,5 @@ pub mod clock;
 pub mod auth;
 pub mod platform;
 pub mod store;
+
+pub mod engine;
