@@ -21,8 +21,8 @@ pub struct Failure {
     pub intact: bool,
     /// How long ago the chunk's stored history begins, where it has counted failures of an earlier process.
     pub failing_for: Option<Duration>,
-    /// What the slot says about a missing right, if it knows better.
-    pub words: Option<Words>,
+    /// What a hold that it causes says.
+    pub words: Words,
 }
 
 impl Failure {

@@ -146,19 +146,21 @@ impl Gate {
         self.probing = false;
     }
 
-    pub fn pause(&mut self, at: Moment) {
+    /// `false` if it was paused already.
+    pub fn pause(&mut self, at: Moment) -> bool {
         let id = HoldId {
             kind: HoldKind::Operator,
             route: None,
         };
         if self.holds.contains_key(&id) {
-            return;
+            return false;
         }
         let words = Words::new("paused by an operator", "");
         self.tell(id, Some(words.line()));
         let mut hold = Hold::new(words, at.wall);
         keep(&mut self.changes, &self.tenant, id, &mut hold, at);
         self.holds.insert(id, hold);
+        true
     }
 
     pub fn not_configured(&mut self, at: Moment) {
@@ -174,22 +176,24 @@ impl Gate {
         self.holds.insert(id, Hold::new(words, at.wall));
     }
 
-    /// The operator's hold goes, and whatever waits for a cure is probed now.
-    pub fn resume(&mut self, now: Instant) {
+    /// The operator's hold goes. Whether there was one.
+    pub fn unpause(&mut self) -> bool {
         self.remove(HoldId {
             kind: HoldKind::Operator,
             route: None,
-        });
-        self.probe_now(now);
+        })
     }
 
-    /// Brings the probes of blocks and outages forward to now.
-    pub fn probe_now(&mut self, now: Instant) {
+    /// Brings the probes of blocks and outages forward to now. How many there are.
+    pub fn probe_now(&mut self, now: Instant) -> usize {
+        let mut brought = 0;
         for (id, hold) in &mut self.holds {
             if matches!(id.kind, HoldKind::Blocked | HoldKind::Outage) {
                 hold.until = Some(now);
+                brought += 1;
             }
         }
+        brought
     }
 
     /// The route waits until `wait` from now, or longer if it does already.

@@ -112,34 +112,16 @@ impl Words {
     }
 }
 
-/// A stored hold has one text: reason, remedy and cause, a line each.
-fn stored_text(words: &Words, class: Option<FailureClass>) -> String {
-    let cause = class.map_or("", FailureClass::word);
+/// A stored hold has one text: the reason, and in a second line what to change.
+fn stored_text(words: &Words) -> String {
     let one_line = |text: &str| text.replace('\n', " ");
-    format!(
-        "{}\n{}\n{cause}",
-        one_line(&words.reason),
-        one_line(&words.remedy)
-    )
+    format!("{}\n{}", one_line(&words.reason), one_line(&words.remedy))
 }
 
-fn read_stored_text(text: &str) -> (Words, Option<FailureClass>) {
-    let mut lines = text.lines();
-    let mut next = || lines.next().unwrap_or_default();
-    let words = Words::new(next(), next());
-    let cause = next();
-    let class = BLOCKING.into_iter().find(|class| class.word() == cause);
-    (words, class)
+fn read_stored_text(text: &str) -> Words {
+    let (reason, remedy) = text.split_once('\n').unwrap_or((text, ""));
+    Words::new(reason, remedy)
 }
-
-/// The classes that a block can have.
-const BLOCKING: [FailureClass; 5] = [
-    FailureClass::Unrecognised,
-    FailureClass::Forbidden,
-    FailureClass::Endpoint,
-    FailureClass::PurviewPending,
-    FailureClass::Rejected,
-];
 
 /// A hold in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +177,7 @@ impl Hold {
             key: id.stored_key(tenant),
             set_at,
             lasts,
-            reason: stored_text(&self.words, self.class),
+            reason: stored_text(&self.words),
             left: None,
         }
     }
@@ -214,9 +196,7 @@ impl Hold {
         if id.kind == HoldKind::Throttled && until.is_none() {
             return None;
         }
-        let (words, class) = read_stored_text(&stored.reason);
-        let mut hold = Self::new(words, stored.set_at);
-        hold.class = class;
+        let mut hold = Self::new(read_stored_text(&stored.reason), stored.set_at);
         hold.until = until;
         hold.kept = true;
         Some((id, hold))
@@ -299,11 +279,9 @@ mod tests {
         let words = Words::new("its token lacks the scope a", "Add it");
         let mut hold = Hold::new(words.clone(), Timestamp(7));
         hold.until = Some(NOW.saturating_add(Duration::from_secs(900)));
-        hold.class = Some(FailureClass::Rejected);
         let stored = hold.stored(id, &tenant(), NOW, Timestamp(99));
         let (_, restored) = Hold::restored(&stored, NOW).unwrap();
         assert_eq!(restored.words, words);
-        assert_eq!(restored.class, Some(FailureClass::Rejected));
         assert_eq!(restored.since, Timestamp(7));
         assert_eq!(restored.until, Some(NOW));
         let view = restored.view(id, NOW, Timestamp(99));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::facts::{self, Case, Failure};
 use super::gate::{Moment, Trial};
 use super::hold::HoldKind;
-use super::lane::{Kind, Lane, ROUTE};
+use super::lane::{Lane, ROUTE};
 use super::scheduler::{Scheduler, Turn};
 use super::session::{Refusals, Tries};
 use super::words;
@@ -68,14 +68,15 @@ impl Scheduler {
         apply(lane, &case, disposition);
         hold_route(lane, &case, disposition.route);
         heed_budget(lane, limits, at, (turn.number, self.youngest), draw);
-        let next_try_at = next_try(lane, disposition, at);
+        let record = FailureRecord {
+            next_try_at: next_try(lane, disposition, at),
+            ..failure.record
+        };
+        lane.last_failure = Some((turn.chunk_key(), record.clone()));
         self.collect_changes(turn.lane);
         Judgement {
             settle: disposition.settle,
-            record: FailureRecord {
-                next_try_at,
-                ..failure.record
-            },
+            record,
         }
     }
 
@@ -167,11 +168,7 @@ fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
     let trial = Trial {
         number: case.turn.number,
         youngest: case.youngest,
-        words: case
-            .failure
-            .words
-            .clone()
-            .unwrap_or_else(|| words::of(record)),
+        words: case.failure.words.clone(),
         record: Some(record.clone()),
         draw: case.draw,
     };
@@ -277,11 +274,4 @@ fn next_try(lane: &Lane, disposition: Disposition, at: Moment) -> Option<Timesta
         .max()
         .unwrap_or_default();
     Some(at.wall.saturating_add(delay.max(session).max(gate)))
-}
-
-impl Turn {
-    /// Whether a request is sent for it.
-    pub fn sends(&self) -> bool {
-        self.kind != Kind::Bury
-    }
 }

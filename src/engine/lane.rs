@@ -12,8 +12,9 @@ use super::hold::HoldKind;
 use super::limit::Limit;
 use super::rate::Rate;
 use super::session::{OnDead, Place, Rules, Session, Work};
+use crate::auth::CredentialHold;
 use crate::clock::Instant;
-use crate::model::{Count, Route, SessionId, TenantId, Timestamp};
+use crate::model::{ChunkKey, Count, FailureRecord, Route, SessionId, TenantId, Timestamp};
 use crate::policy::retry::Limits;
 
 /// Uploads use this route; the others belong to later parts.
@@ -77,6 +78,12 @@ pub struct Lane {
     pub gate: Gate,
     pub limit: Limit,
     pub token: TokenState,
+    /// Why its slot refused, until it gives a token again.
+    pub credential: Option<CredentialHold>,
+    /// The newest failure, and of which chunk.
+    pub last_failure: Option<(ChunkKey, FailureRecord)>,
+    /// The block whose next probe has been given a fresh token.
+    renewed_for: Option<Instant>,
     pub evidence: Evidence,
     pub tally: Tally,
     pub rate: Rate,
@@ -101,6 +108,9 @@ impl Lane {
             rules,
             limit: Limit::new(rules.concurrency),
             token: TokenState::Unknown,
+            credential: None,
+            last_failure: None,
+            renewed_for: None,
             evidence: Evidence::default(),
             tally: Tally::default(),
             rate: Rate::default(),
@@ -263,6 +273,28 @@ impl Lane {
         }
         if let Some(session) = self.sessions.get_mut(id) {
             session.in_flight = false;
+        }
+    }
+
+    /// Whether the probe that is due should have a token that was minted for it: once a probe.
+    pub fn take_renewal(&mut self) -> bool {
+        let due = self
+            .gate
+            .get(HoldKind::Blocked, ROUTE)
+            .and_then(|hold| hold.until);
+        let wanted = due.is_some() && due != self.renewed_for;
+        self.renewed_for = due;
+        wanted
+    }
+
+    /// Someone says that whatever was wrong is cured: what was refused may be tried at once.
+    pub fn hurry(&mut self, now: Instant) {
+        for id in self.refused_sessions() {
+            let session = self.sessions.get_mut(&id);
+            if let Some(refusals) = session.and_then(|s| s.refusals.as_mut()) {
+                refusals.until = refusals.until.min(now);
+            }
+            self.put_in_place(&id, now);
         }
     }
 

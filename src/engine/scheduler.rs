@@ -5,10 +5,11 @@ use std::collections::{HashMap, VecDeque};
 
 use super::gate::{GateEvent, Moment};
 use super::hold::HoldChange;
-use super::lane::{Kind, Lane, LaneRules, TokenState};
+use super::lane::{Kind, Lane, LaneRules, ROUTE, TokenState};
 use super::session::{Session, Work};
+use crate::auth::CredentialHold;
 use crate::clock::Instant;
-use crate::model::{SessionId, SessionKey, TenantId, Timestamp};
+use crate::model::{ChunkKey, SessionId, SessionKey, TenantId, Timestamp};
 use crate::policy::fairness::Fairness;
 use crate::store::{Head, StoredHold};
 
@@ -31,6 +32,19 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Whether a request is sent for it.
+    pub fn sends(&self) -> bool {
+        self.kind != Kind::Bury
+    }
+
+    pub fn chunk_key(&self) -> ChunkKey {
+        ChunkKey {
+            tenant: self.tenant.clone(),
+            session: self.session.clone(),
+            sequence: self.sequence,
+        }
+    }
+
     pub fn session_key(&self) -> SessionKey {
         SessionKey {
             tenant: self.tenant.clone(),
@@ -93,10 +107,14 @@ impl Scheduler {
 
     /// A stored hold takes effect again.
     pub fn restore(&mut self, stored: &StoredHold, now: Instant) {
-        if let Some(lane) = self.lane_of(&stored.key.tenant) {
-            self.lanes[lane].gate.restore(stored, now);
-            self.lanes[lane].limit.start_again();
-            self.collect_changes(lane);
+        if let Some(number) = self.lane_of(&stored.key.tenant) {
+            let lane = &mut self.lanes[number];
+            lane.gate.restore(stored, now);
+            lane.limit.start_again();
+            // What blocked it is not known any more; a backlog that was refused whole must not lose a
+            // chunk at every start.
+            lane.evidence.condemned_one |= lane.gate.blocked_by(ROUTE).is_some();
+            self.collect_changes(number);
         }
     }
 
@@ -186,6 +204,15 @@ impl Scheduler {
         }
     }
 
+    /// Begins a turn that was picked a moment ago, unless something changed since.
+    pub fn begin_if_unchanged(&mut self, turn: &Turn) -> bool {
+        let unchanged = matches!(self.pick(turn.begun_at), Pick::Turn(again) if again == *turn);
+        if unchanged {
+            self.begin(turn);
+        }
+        unchanged
+    }
+
     pub fn begin(&mut self, turn: &Turn) {
         self.in_flight += 1;
         self.youngest = turn.number;
@@ -220,23 +247,40 @@ impl Scheduler {
         self.lanes[lane].token = TokenState::Awaited;
     }
 
+    /// The slot refuses; whoever waits goes on waiting.
+    pub fn token_held(&mut self, lane: usize, hold: CredentialHold) {
+        self.lanes[lane].credential = Some(hold);
+    }
+
     /// The wait is over. After a hold of the slot one request goes first.
-    pub fn token_may_be_had(&mut self, lane: usize, after_a_hold: bool) {
-        self.lanes[lane].token = TokenState::Unknown;
-        if after_a_hold {
-            self.lanes[lane].limit.start_again();
+    pub fn token_may_be_had(&mut self, lane: usize, had: bool) {
+        let lane = &mut self.lanes[lane];
+        lane.token = TokenState::Unknown;
+        if had && lane.credential.take().is_some() {
+            lane.limit.start_again();
         }
     }
 
-    pub fn pause(&mut self, lane: usize, at: Moment) {
-        self.lanes[lane].gate.pause(at);
+    /// Whether the lane was paused before.
+    pub fn pause(&mut self, lane: usize, at: Moment) -> bool {
+        let was = !self.lanes[lane].gate.pause(at);
         self.collect_changes(lane);
+        was
     }
 
-    pub fn resume(&mut self, lane: usize, now: Instant) {
-        self.lanes[lane].gate.resume(now);
-        self.lanes[lane].limit.start_again();
+    /// How many holds went or are tried now.
+    pub fn resume(&mut self, lane: usize, now: Instant) -> usize {
+        let gate = &mut self.lanes[lane].gate;
+        let touched = usize::from(gate.unpause()) + gate.probe_now(now);
+        self.lanes[lane].hurry(now);
         self.collect_changes(lane);
+        touched
+    }
+
+    /// Brings the probes of the lane forward to now.
+    pub fn probe_now(&mut self, lane: usize, now: Instant) {
+        self.lanes[lane].gate.probe_now(now);
+        self.lanes[lane].hurry(now);
     }
 
     /// What the store must be told of holds, oldest first.

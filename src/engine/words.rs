@@ -3,11 +3,19 @@
 use super::hold::Words;
 use crate::model::{FailureClass, FailureRecord, Missing};
 
+/// What the token slot knows of its tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    pub id: Option<String>,
+    /// The scopes that the newest token states, if it states any.
+    pub granted: Option<Vec<String>>,
+}
+
 /// For a hold that this failure causes.
-pub fn of(record: &FailureRecord) -> Words {
+pub fn of(record: &FailureRecord, client: &Client) -> Words {
     let answer = answer(record);
     match record.class {
-        FailureClass::Forbidden => forbidden(record, &answer),
+        FailureClass::Forbidden => forbidden(record, client, &answer),
         FailureClass::Unrecognised => Words::new(
             format!("what answers is not the platform ({answer}, and no receipt)"),
             "Check api_url, and what stands between: a proxy, a captive portal",
@@ -37,20 +45,32 @@ pub fn budget_used_up(allowed: Option<u64>) -> Words {
     Words::new(format!("its request budget{of} is used up"), "")
 }
 
-fn forbidden(record: &FailureRecord, answer: &str) -> Words {
+fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
+    let name = match &client.id {
+        Some(id) => format!("client {id}"),
+        None => "its client".to_owned(),
+    };
     match &record.missing {
         Some(Missing::Scope(scope)) => Words::new(
-            format!("its token lacks the scope {scope}"),
-            "Add it to its client",
+            format!("its token lacks the scope {scope}{}", granted(client)),
+            format!("Add it to {name}"),
         ),
         Some(Missing::Permission(permission)) => Words::new(
             format!("its client lacks the permission {permission}"),
-            "Add it to a role of its client",
+            format!("Add it to a role of {name}"),
         ),
         Some(Missing::Unnamed) | None => Words::new(
             format!("the platform forbids its uploads ({answer})"),
-            "Check scopes and permissions of its client",
+            format!("Check scopes and permissions of {name}"),
         ),
+    }
+}
+
+fn granted(client: &Client) -> String {
+    match client.granted.as_deref() {
+        None => String::new(),
+        Some([]) => " (granted: none)".to_owned(),
+        Some(scopes) => format!(" (granted: {})", scopes.join(" ")),
     }
 }
 
@@ -72,7 +92,7 @@ mod tests {
     use super::*;
     use crate::model::Timestamp;
 
-    pub(crate) fn record(class: FailureClass) -> FailureRecord {
+    fn record(class: FailureClass) -> FailureRecord {
         FailureRecord {
             at: Timestamp(0),
             class,
@@ -94,8 +114,16 @@ mod tests {
     fn a_missing_scope_is_named_with_what_to_do() {
         let mut record = record(FailureClass::Forbidden);
         record.missing = Some(Missing::Scope("analytics:screenrecordings:write".into()));
+        let client = Client {
+            id: Some("5b1c9e".into()),
+            granted: Some(vec!["screenshare:read".into()]),
+        };
         assert_eq!(
-            of(&record).line(),
+            of(&record, &client).line(),
+            "its token lacks the scope analytics:screenrecordings:write (granted: screenshare:read). Add it to client 5b1c9e"
+        );
+        assert_eq!(
+            of(&record, &Client::default()).line(),
             "its token lacks the scope analytics:screenrecordings:write. Add it to its client"
         );
     }
@@ -109,7 +137,7 @@ mod tests {
             FailureClass::PurviewPending,
             FailureClass::Rejected,
         ] {
-            let words = of(&record(class));
+            let words = of(&record(class), &Client::default());
             assert!(!words.remedy.is_empty(), "{class}");
             assert!(
                 words.reason.contains("403 missing.permissions"),
@@ -126,7 +154,7 @@ mod tests {
         record.code = None;
         record.message = "connection refused".into();
         assert_eq!(
-            of(&record).line(),
+            of(&record, &Client::default()).line(),
             "the platform is unreachable (connection refused)"
         );
     }

@@ -40,7 +40,7 @@ fn a_gate_is_open_iff_it_has_no_hold() {
     assert_eq!(gate.passage(ROUTE, at(1)), Passage::Open);
     gate.pause(moment(1));
     assert_eq!(gate.passage(ROUTE, at(9999)), Passage::Closed(None));
-    gate.resume(at(2));
+    assert!(gate.unpause());
     assert_eq!(gate.passage(ROUTE, at(2)), Passage::Open);
     assert!(gate.is_empty());
 }
@@ -68,7 +68,8 @@ fn a_throttle_closes_its_route_only() {
 fn nobody_but_time_ends_a_throttle() {
     let mut gate = gate();
     gate.throttle(ROUTE, secs(100), &trial(1, 4), moment(10));
-    gate.resume(at(11));
+    assert!(!gate.unpause());
+    assert_eq!(gate.probe_now(at(11)), 0);
     assert!(!gate.disproved(HoldKind::Outage, ROUTE, 11));
     assert_eq!(gate.passage(ROUTE, at(12)), Passage::Closed(Some(at(110))));
 }
@@ -124,7 +125,7 @@ fn an_operator_who_resumes_probes_what_is_blocked_now() {
         );
     }
     assert!(matches!(gate.passage(ROUTE, at(32)), Passage::Closed(_)));
-    gate.resume(at(32));
+    assert_eq!(gate.probe_now(at(32)), 1);
     assert_eq!(gate.passage(ROUTE, at(32)), Passage::Probe);
 }
 
@@ -149,7 +150,7 @@ fn holds_of_five_seconds_or_more_are_kept_and_forgotten_when_they_end() {
     assert_eq!(put, ["throttled:deliver", "outage:deliver", "operator:all"]);
     gate.expire(at(100));
     gate.disproved(HoldKind::Outage, ROUTE, 100);
-    gate.resume(at(100));
+    gate.unpause();
     let gone = gate.take_changes();
     assert_eq!(gone.len(), 3, "{gone:?}");
     assert!(gone.iter().all(|c| matches!(c, HoldChange::Remove(_))));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::facts::Failure;
 use crate::engine::gate::Passage;
-use crate::engine::hold::HoldKind;
+use crate::engine::hold::{HoldKind, Words};
 use crate::engine::judge::Judgement;
 use crate::engine::lane::ROUTE;
 use crate::model::{FailureClass as C, FailureRecord};
@@ -128,7 +128,7 @@ impl Table {
             credential: None,
             intact: true,
             failing_for: None,
-            words: None,
+            words: Words::default(),
         };
         let at = self.at();
         let judgement = self
