@@ -7,9 +7,14 @@ pub mod policy;
 
 pub mod chance;
 pub mod clock;
+pub mod disk;
+pub mod sabotage;
 
 pub mod auth;
 pub mod platform;
 pub mod store;
 
 pub mod engine;
+
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
