@@ -75,7 +75,7 @@ impl Gate {
             Some((id, hold)) => {
                 self.holds.insert(id, hold);
             }
-            // It ran out while nobody was there to remove it.
+            // Nobody else would ever remove what nobody understands.
             None => self.changes.push(HoldChange::Remove(stored.key.clone())),
         }
     }
@@ -106,10 +106,6 @@ impl Gate {
 
     pub fn holds(&self) -> impl Iterator<Item = (HoldId, &Hold)> {
         self.holds.iter().map(|(id, hold)| (*id, hold))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.holds.is_empty()
     }
 
     pub fn passage(&self, route: Route, now: Instant) -> Passage {
@@ -326,7 +322,7 @@ impl Gate {
 fn keep(changes: &mut Vec<HoldChange>, tenant: &TenantId, id: HoldId, hold: &mut Hold, at: Moment) {
     if !hold.kept {
         hold.kept = true;
-        changes.push(HoldChange::Put(hold.stored(id, tenant, at.now, at.wall)));
+        changes.push(HoldChange::Put(hold.stored(id, tenant, at.now)));
     }
 }
 

@@ -162,40 +162,24 @@ impl Hold {
     }
 
     /// For the store. A block or an outage lasts until a probe ends it, and a restart probes at once.
-    pub fn stored(
-        &self,
-        id: HoldId,
-        tenant: &TenantId,
-        now: Instant,
-        wall: Timestamp,
-    ) -> StoredHold {
-        let (set_at, lasts) = match (id.kind, self.until) {
-            (HoldKind::Throttled, Some(until)) => (wall, Some(until.since(now))),
-            _ => (self.since, None),
-        };
+    pub fn stored(&self, id: HoldId, tenant: &TenantId, now: Instant) -> StoredHold {
+        let ends = self.until.filter(|_| id.kind == HoldKind::Throttled);
         StoredHold {
             key: id.stored_key(tenant),
-            set_at,
-            lasts,
+            set_at: self.since,
+            left: ends.map(|until| until.since(now)),
             reason: stored_text(&self.words),
-            left: None,
         }
     }
 
-    /// As the store gave it back. `None` if it has run out or another version wrote it.
+    /// As the store gave it back. `None` if another version wrote it.
     pub fn restored(stored: &StoredHold, now: Instant) -> Option<(HoldId, Self)> {
         let id = HoldId::parse(&stored.key.name)?;
         let until = match id.kind {
-            HoldKind::Throttled => {
-                let left = stored.left.or(stored.lasts)?;
-                Some(now.saturating_add(left)).filter(|_| !left.is_zero())
-            }
+            HoldKind::Throttled => Some(now.saturating_add(stored.left?)),
             HoldKind::Outage | HoldKind::Blocked => Some(now),
             HoldKind::Operator | HoldKind::NotConfigured => None,
         };
-        if id.kind == HoldKind::Throttled && until.is_none() {
-            return None;
-        }
         let mut hold = Self::new(read_stored_text(&stored.reason), stored.set_at);
         hold.until = until;
         hold.kept = true;
@@ -255,8 +239,8 @@ mod tests {
         };
         let mut hold = Hold::new(Words::new("patience", ""), Timestamp(7));
         hold.until = Some(NOW.saturating_add(Duration::from_secs(3600)));
-        let mut stored = hold.stored(id, &tenant(), NOW, Timestamp(7));
-        assert_eq!(stored.lasts, Some(Duration::from_secs(3600)));
+        let mut stored = hold.stored(id, &tenant(), NOW);
+        assert_eq!(stored.left, Some(Duration::from_secs(3600)));
 
         let start = Instant(Duration::from_secs(9));
         stored.left = Some(Duration::from_secs(600));
@@ -266,8 +250,6 @@ mod tests {
             restored.until,
             Some(start.saturating_add(Duration::from_secs(600)))
         );
-        stored.left = Some(Duration::ZERO);
-        assert_eq!(Hold::restored(&stored, start), None);
     }
 
     #[test]
@@ -279,7 +261,7 @@ mod tests {
         let words = Words::new("its token lacks the scope a", "Add it");
         let mut hold = Hold::new(words.clone(), Timestamp(7));
         hold.until = Some(NOW.saturating_add(Duration::from_secs(900)));
-        let stored = hold.stored(id, &tenant(), NOW, Timestamp(99));
+        let stored = hold.stored(id, &tenant(), NOW);
         let (_, restored) = Hold::restored(&stored, NOW).unwrap();
         assert_eq!(restored.words, words);
         assert_eq!(restored.since, Timestamp(7));

@@ -293,6 +293,30 @@ impl Scheduler {
         std::mem::take(&mut self.events)
     }
 
+    pub fn has_news(&self) -> bool {
+        !self.changes.is_empty() || !self.events.is_empty()
+    }
+
+    /// No other session of the turn's lane has work that could be tried.
+    pub fn is_alone(&self, turn: &Turn) -> bool {
+        !self.lanes[turn.lane]
+            .sessions
+            .iter()
+            .any(|(id, session)| *id != turn.session && session.can_be_tried())
+    }
+
+    pub fn take_renewal(&mut self, lane: usize) -> bool {
+        self.lanes[lane].take_renewal()
+    }
+
+    pub fn wants_token(&mut self, lane: usize, now: Instant) -> bool {
+        self.lanes[lane].wants_token(now)
+    }
+
+    pub fn set_asleep(&mut self, lane: usize, asleep: bool) {
+        self.lanes[lane].asleep = asleep;
+    }
+
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }

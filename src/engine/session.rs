@@ -32,6 +32,8 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     pub sequence: u64,
+    /// Enqueue number.
+    pub number: u64,
     pub bytes: u64,
     /// Counted failures.
     pub counted: u32,
@@ -51,6 +53,7 @@ impl Work {
         });
         Self {
             sequence: head.sequence,
+            number: head.number,
             bytes: head.bytes,
             counted: head.failures,
             crashes: head.crashes,
@@ -180,6 +183,10 @@ impl Session {
         }
         if let Some(sequence) = work.behind_dead {
             return Place::Stuck(Stuck::BehindDead(sequence));
+        }
+        let rests = self.rest_until.filter(|until| *until > now);
+        if let Some(until) = rests.filter(|_| self.condemned) {
+            return Place::Waiting(until, Wait::Rest);
         }
         if self.condemned {
             return Place::Condemned;

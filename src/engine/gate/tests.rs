@@ -42,7 +42,7 @@ fn a_gate_is_open_iff_it_has_no_hold() {
     assert_eq!(gate.passage(ROUTE, at(9999)), Passage::Closed(None));
     assert!(gate.unpause());
     assert_eq!(gate.passage(ROUTE, at(2)), Passage::Open);
-    assert!(gate.is_empty());
+    assert_eq!(gate.holds().count(), 0);
 }
 
 #[test]
