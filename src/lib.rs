@@ -15,6 +15,8 @@ pub mod auth;
 pub mod platform;
 pub mod store;
 
+pub mod engine;
+
 #[cfg(feature = "sandbox")]
 pub mod demo;
 #[cfg(feature = "sandbox")]
