@@ -9,3 +9,5 @@ pub mod clock;
 pub mod auth;
 pub mod platform;
 pub mod store;
+
+pub mod config;
