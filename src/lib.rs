@@ -11,3 +11,4 @@ pub mod platform;
 pub mod store;
 
 pub mod config;
+pub mod control;
