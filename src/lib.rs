@@ -10,5 +10,7 @@ pub mod auth;
 pub mod platform;
 pub mod store;
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod service;

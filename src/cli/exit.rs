@@ -21,9 +21,7 @@ pub const AGAIN: u8 = 75;
 pub const CONFIG: u8 = 78;
 
 /// Strongest first. Codes of what was never begun come before those of how it ended.
-const PRECEDENCE: [u8; 8] = [
-    CONFIG, STORAGE, INTERNAL, BLOCKED, AGAIN, LEFT, USAGE, DONE,
-];
+const PRECEDENCE: [u8; 8] = [CONFIG, STORAGE, INTERNAL, BLOCKED, AGAIN, LEFT, USAGE, DONE];
 
 /// The code of a whole from the codes of its parts. A code that is not ours is a fault of ours.
 pub fn strongest(codes: impl IntoIterator<Item = u8>) -> u8 {
@@ -33,7 +31,10 @@ pub fn strongest(codes: impl IntoIterator<Item = u8>) -> u8 {
             .position(|known| *known == code)
             .unwrap_or(2)
     };
-    codes.into_iter().min_by_key(|code| rank(*code)).unwrap_or(DONE)
+    codes
+        .into_iter()
+        .min_by_key(|code| rank(*code))
+        .unwrap_or(DONE)
 }
 
 pub fn of_refusal(code: Code) -> u8 {

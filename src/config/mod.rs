@@ -3,8 +3,8 @@
 
 mod complaint;
 mod nearest;
+mod presets;
 mod read;
-mod region;
 mod secret;
 mod section;
 mod tenant;
@@ -20,6 +20,7 @@ use crate::model::{HostName, TenantId};
 use crate::store;
 
 pub use complaint::{Complaint, ConfigError};
+pub use presets::check as region;
 pub use read::{Lookup, load, load_text};
 pub use secret::SecretFile;
 pub use tenant::{Auth, Delivery, Grant, OnDead, Refresh, Tenant};

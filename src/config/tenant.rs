@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::TenantId;
 use crate::platform::ReceiptPolicy;
 
-use super::region;
+use super::presets;
 use super::secret::SecretFile;
 use super::section::Section;
 
@@ -150,13 +150,12 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place<'_>) -> Option<T
 fn urls(section: &Section<'_, '_>) -> (Option<String>, Option<String>) {
     let region = section.text("region");
     let preset = region.as_ref().and_then(|found| {
-        let preset = region::preset(&found.value);
-        if preset.is_none() {
-            let known = region::names().join(", ");
-            let text = format!("unknown region in {}; known: {known}", section.title());
+        let preset = presets::check(&found.value);
+        if let Err(known) = &preset {
+            let text = format!("region in {}: {known}", section.title());
             section.log.complain_line(found.line, text);
         }
-        preset
+        preset.ok()
     });
     let one = |key, preset: Option<String>| match section.text(key) {
         Some(found) => match check_url(&found.value) {

@@ -43,11 +43,21 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         }
         Request::DeadList { which, limit } => {
             let letters = dead(holder, which, limit)?;
-            Ok(Reply::Dead(letters.into_iter().map(|letter| view(letter, false)).collect()))
+            Ok(Reply::Dead(
+                letters
+                    .into_iter()
+                    .map(|letter| view(letter, false))
+                    .collect(),
+            ))
         }
         Request::DeadShow { which } => {
             let letters = some_dead(holder, which)?;
-            Ok(Reply::Dead(letters.into_iter().map(|letter| view(letter, true)).collect()))
+            Ok(Reply::Dead(
+                letters
+                    .into_iter()
+                    .map(|letter| view(letter, true))
+                    .collect(),
+            ))
         }
         Request::Redrive { which } => {
             moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
@@ -58,7 +68,10 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         Request::Fsck { rebuild } => Ok(Reply::Fsck(holder.store.fsck(rebuild)?)),
         Request::HandOver {} => match &holder.running {
             Some(running) if running.hand_over() => Ok(Reply::HandingOver {}),
-            _ => Err(Refusal::new(Code::Unsupported, "this worker keeps the store")),
+            _ => Err(Refusal::new(
+                Code::Unsupported,
+                "this worker keeps the store",
+            )),
         },
         Request::Drain(_) | Request::CheckOnline {} => Err(Refusal::new(
             Code::Unsupported,
@@ -113,7 +126,10 @@ fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
 pub fn unknown_tenant(holder: &Holder, tenant: &str) -> Refusal {
     Refusal::new(
         Code::UnknownTenant,
-        format!("unknown tenant {tenant:?}; configured: {}", holder.config.tenant_names()),
+        format!(
+            "unknown tenant {tenant:?}; configured: {}",
+            holder.config.tenant_names()
+        ),
     )
 }
 
@@ -158,7 +174,11 @@ fn why(
     sequence: Option<u64>,
 ) -> Result<WhyReply, Refusal> {
     let snapshot = snapshot(holder);
-    let view = snapshot.tenants.get(tenant.as_str()).cloned().unwrap_or_default();
+    let view = snapshot
+        .tenants
+        .get(tenant.as_str())
+        .cloned()
+        .unwrap_or_default();
     let lane = lanes(holder).remove(&tenant).unwrap_or_default();
     let mut last_failure = lane.last_failure.map(|(_, record)| record);
     let mut of_session = None;
@@ -240,14 +260,21 @@ fn session_why(
 /// tenant's sessions, of which so many are asked at most.
 const HEADS_ASKED: usize = 256;
 
-fn newest_of_heads(holder: &Holder, tenant: &TenantId) -> Result<Option<FailureRecord>, StoreError> {
+fn newest_of_heads(
+    holder: &Holder,
+    tenant: &TenantId,
+) -> Result<Option<FailureRecord>, StoreError> {
     if holder.running.is_some() {
         return Ok(None);
     }
     let mut newest: Option<FailureRecord> = None;
     // Nobody else waits for arrivals of a store that this process opened for one answer.
     let sessions = holder.store.take_arrivals();
-    for session in sessions.iter().filter(|s| s.tenant == *tenant).take(HEADS_ASKED) {
+    for session in sessions
+        .iter()
+        .filter(|s| s.tenant == *tenant)
+        .take(HEADS_ASKED)
+    {
         let Some(head) = holder.store.head(session)? else {
             continue;
         };
@@ -257,7 +284,10 @@ fn newest_of_heads(holder: &Holder, tenant: &TenantId) -> Result<Option<FailureR
             sequence: head.sequence,
         };
         let last = holder.store.history(&key)?.pop();
-        newest = newest.into_iter().chain(last).max_by_key(|record| record.at);
+        newest = newest
+            .into_iter()
+            .chain(last)
+            .max_by_key(|record| record.at);
     }
     Ok(newest)
 }

@@ -64,7 +64,8 @@ impl Client {
     /// Who holds the store; `None` if nobody listens.
     pub fn ping(&self) -> Option<Ping> {
         let request = self.http.get(url("/v1/ping")).timeout(PING);
-        self.runtime.block_on(async { answered(request).await.ok() })
+        self.runtime
+            .block_on(async { answered(request).await.ok() })
     }
 
     /// # Errors
@@ -121,7 +122,10 @@ impl Client {
     /// # Errors
     /// The holder's refusal, a torn or damaged payload, or the writer's error.
     pub fn dead_payload(&self, key: &ChunkKey, to: &mut dyn Write) -> Result<u64, Refusal> {
-        let path = format!("/v1/dead/{}/{}/{}/payload", key.tenant, key.session, key.sequence);
+        let path = format!(
+            "/v1/dead/{}/{}/{}/payload",
+            key.tenant, key.session, key.sequence
+        );
         self.runtime.block_on(async {
             let response = self.http.get(url(&path)).send().await.map_err(gone)?;
             if !response.status().is_success() {
@@ -131,7 +135,10 @@ impl Client {
             let mut stream = response.bytes_stream();
             while let Some(block) = stream.next().await {
                 let block = block.map_err(|error| {
-                    Refusal::new(Code::Storage, format!("payload of {key}: {}", chain(&error)))
+                    Refusal::new(
+                        Code::Storage,
+                        format!("payload of {key}: {}", chain(&error)),
+                    )
                 })?;
                 to.write_all(&block)
                     .map_err(|error| Refusal::new(Code::Storage, format!("export: {error}")))?;
@@ -193,7 +200,10 @@ async fn answered<T: DeserializeOwned>(call: reqwest::RequestBuilder) -> Result<
 }
 
 fn gone(error: reqwest::Error) -> Refusal {
-    let message = format!("the process that held the store went away ({})", chain(&error.without_url()));
+    let message = format!(
+        "the process that held the store went away ({})",
+        chain(&error.without_url())
+    );
     Refusal::new(Code::Closing, message)
 }
 
@@ -215,6 +225,6 @@ async fn parse<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, Re
     if good {
         serde_json::from_slice(&body).map_err(odd)
     } else {
-        Err(serde_json::from_slice(&body).map_or_else(odd, |refusal| refusal))
+        Err(serde_json::from_slice(&body).unwrap_or_else(odd))
     }
 }

@@ -3,8 +3,8 @@
 use crate::model::{GateState, GateView, HoldView, Route, TenantId, Timestamp};
 use crate::store::{HoldKey, StoredHold};
 
-/// The hold that `worker tenants pause` sets.
-pub const OPERATOR: &str = "operator";
+/// The name of the hold that `worker tenants pause` sets: kind and route, as the engine spells them.
+pub const OPERATOR: &str = "operator:all";
 
 /// The key of a tenant's operator hold.
 pub fn operator_key(tenant: &TenantId) -> HoldKey {
@@ -60,18 +60,26 @@ pub fn state(holds: &[HoldView]) -> GateState {
 }
 
 fn view(hold: &StoredHold, now: Timestamp) -> HoldView {
-    let mut parts = hold.key.name.split(['/', ':', ' ']);
-    let kind = parts.next().unwrap_or_default().to_owned();
-    let route = parts.find_map(|part| match part {
+    let (kind, route) = hold
+        .key
+        .name
+        .split_once(':')
+        .unwrap_or((&hold.key.name, ""));
+    let route = match route {
         "deliver" => Some(Route::Deliver),
         "fetch" => Some(Route::Fetch),
         "store_host" => Some(Route::StoreHost),
         _ => None,
-    });
+    };
+    // What is wrong, and in a second line what to change.
+    let (reason, remedy) = hold.reason.split_once('\n').unwrap_or((&hold.reason, ""));
     HoldView {
-        kind,
+        kind: kind.to_owned(),
         route,
-        reason: hold.reason.clone(),
+        reason: match remedy {
+            "" => reason.to_owned(),
+            remedy => format!("{reason}. {remedy}"),
+        },
         until: hold.left.map(|left| now.saturating_add(left).to_string()),
         since: Some(hold.set_at.to_string()),
     }
@@ -90,7 +98,7 @@ mod tests {
             },
             set_at: Timestamp(0),
             lasts: left.map(|_| Duration::from_secs(600)),
-            reason: "why".into(),
+            reason: "why\ndo".into(),
             left: left.map(Duration::from_secs),
         }
     }
@@ -101,23 +109,41 @@ mod tests {
         let now = Timestamp(0);
         let state = |holds: &[StoredHold]| gate(&acme, true, holds, now).state;
         assert_eq!(state(&[]), GateState::Open);
-        assert_eq!(state(&[hold("throttled/deliver", Some(0))]), GateState::Open);
-        assert_eq!(state(&[hold("throttled/deliver", Some(5))]), GateState::Paused);
-        assert_eq!(state(&[hold("operator", None)]), GateState::Paused);
         assert_eq!(
-            state(&[hold("operator", None), hold("blocked/deliver", Some(5))]),
+            state(&[hold("throttled:deliver", Some(0))]),
+            GateState::Open
+        );
+        assert_eq!(
+            state(&[hold("throttled:deliver", Some(5))]),
+            GateState::Paused
+        );
+        assert_eq!(state(&[hold("operator:all", None)]), GateState::Paused);
+        assert_eq!(
+            state(&[hold("operator:all", None), hold("blocked:deliver", Some(5))]),
             GateState::Blocked
         );
         assert_eq!(gate(&acme, false, &[], now).state, GateState::Blocked);
         let other = "globex".parse().unwrap();
-        assert_eq!(gate(&other, true, &[hold("operator", None)], now).state, GateState::Open);
+        assert_eq!(
+            gate(&other, true, &[hold("operator:all", None)], now).state,
+            GateState::Open
+        );
     }
 
     #[test]
     fn a_stored_hold_shows_its_route_and_when_it_ends() {
         let acme = "acme".parse().unwrap();
-        let view = gate(&acme, true, &[hold("throttled/deliver", Some(90))], Timestamp(0));
+        let view = gate(
+            &acme,
+            true,
+            &[hold("throttled:deliver", Some(90))],
+            Timestamp(0),
+        );
         assert_eq!(view.holds[0].route, Some(Route::Deliver));
-        assert_eq!(view.holds[0].until.as_deref(), Some("1970-01-01T00:01:30.000Z"));
+        assert_eq!(view.holds[0].reason, "why. do");
+        assert_eq!(
+            view.holds[0].until.as_deref(),
+            Some("1970-01-01T00:01:30.000Z")
+        );
     }
 }

@@ -162,7 +162,10 @@ mod tests {
             tenant: "acm".into(),
             configured: "acme, globex".into(),
         });
-        assert_eq!(refusal.message, "unknown tenant \"acm\"; configured: acme, globex");
+        assert_eq!(
+            refusal.message,
+            "unknown tenant \"acm\"; configured: acme, globex"
+        );
         assert_eq!(refusal.code.word(), "unknown_tenant");
     }
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{
-    ChunkKey, FailureRecord, GateView, TenantId, TokenView, WorkersView,
-};
+use crate::model::{ChunkKey, FailureRecord, GateView, TenantId, TokenView, WorkersView};
 use crate::store::StoreError;
 
 use super::wire::{DrainReport, DrainSpec, Finding};
@@ -40,6 +39,19 @@ pub trait Running: Send + Sync + 'static {
     fn check(&self) -> Later<'_, Vec<Finding>>;
     /// Ends a drain early, so that the store is free. `false`: this holder stays.
     fn hand_over(&self) -> bool;
+    /// Leases nothing more, gives uploads in flight this long, releases the rest.
+    fn stop(&self, grace: Duration) -> Later<'_, ()>;
+    /// Ends when the engine cannot go on by itself; a healthy one never does.
+    fn ended(&self) -> Later<'_, Ended>;
+}
+
+/// Why an engine ended that nobody stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The store's index is lost: the next start rebuilds it.
+    IndexLost(String),
+    /// A fault of this program.
+    Fault(String),
 }
 
 /// Who answers: the open store, what is configured, and the engine if one runs on it.

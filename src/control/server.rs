@@ -43,7 +43,10 @@ pub async fn serve(
     holder: Holder,
     stop: impl Future<Output = ()> + Send + Clone + 'static,
 ) -> io::Result<()> {
-    let listener = Capped::new(tokio::net::UnixListener::from_std(listener)?, MAX_CONNECTIONS);
+    let listener = Capped::new(
+        tokio::net::UnixListener::from_std(listener)?,
+        MAX_CONNECTIONS,
+    );
     let served = axum::serve(listener, router(holder)).with_graceful_shutdown(stop.clone());
     let overdue = async {
         stop.await;
@@ -60,8 +63,14 @@ fn router(holder: Holder) -> Router {
         .route("/v1/ping", get(ping))
         .route("/v1/stats", get(stats))
         .route("/v1/ask", post(ask))
-        .route("/v1/tenants/{tenant}/sessions/{session}/chunks/{sequence}", put(chunk))
-        .route("/v1/dead/{tenant}/{session}/{sequence}/payload", get(payload))
+        .route(
+            "/v1/tenants/{tenant}/sessions/{session}/chunks/{sequence}",
+            put(chunk),
+        )
+        .route(
+            "/v1/dead/{tenant}/{session}/{sequence}/payload",
+            get(payload),
+        )
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(holder)
 }
@@ -82,7 +91,10 @@ async fn ping(State(holder): State<Holder>) -> Json<Ping> {
 async fn stats(State(holder): State<Holder>) -> Response {
     match blocking(move || answer(&holder, Request::Stats {})).await {
         Ok(Reply::Stats(snapshot)) => Json(snapshot).into_response(),
-        Ok(_) => refused(&Refusal::new(Code::Internal, "stats answered with something else")),
+        Ok(_) => refused(&Refusal::new(
+            Code::Internal,
+            "stats answered with something else",
+        )),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -162,7 +174,9 @@ fn new_chunk(
 /// One sentence that names what a media type looks like.
 pub fn media_type(text: &str) -> Result<&str, String> {
     let plain = |c: char| c.is_ascii_graphic() || c == ' ';
-    let whole = text.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
+    let whole = text
+        .split_once('/')
+        .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
     if !whole || text.len() > 200 || !text.chars().all(plain) {
         return Err("media type must look like video/mp4".to_owned());
     }
@@ -205,7 +219,10 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => Err(Refusal::new(Code::Internal, format!("operation ended: {error}"))),
+        Err(error) => Err(Refusal::new(
+            Code::Internal,
+            format!("operation ended: {error}"),
+        )),
     }
 }
 

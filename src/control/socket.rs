@@ -96,7 +96,10 @@ mod tests {
         assert!(UnixStream::connect(place.path()).is_err());
         let _listener = place.listen().unwrap();
         UnixStream::connect(place.path()).unwrap();
-        let mode = std::fs::metadata(place.path()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(place.path())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -26,7 +26,13 @@ pub struct Outlook {
 }
 
 /// The hold that keeps a lane closed longest decides: configuration, then a person, then what blocks, then waits.
-const STRONGEST_FIRST: [&str; 5] = ["not_configured", "operator", "blocked", "outage", "throttled"];
+const STRONGEST_FIRST: [&str; 5] = [
+    "not_configured",
+    "operator",
+    "blocked",
+    "outage",
+    "throttled",
+];
 
 /// The hold that has to go first.
 pub fn strongest(gate: &GateView) -> Option<&HoldView> {
@@ -87,7 +93,10 @@ fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
             "its chunks are kept until it is configured".to_owned(),
             format!("add [tenants.{tenant}] to the configuration and start the worker again"),
         ),
-        "operator" => ("nothing is sent until an operator resumes it".to_owned(), resume),
+        "operator" => (
+            "nothing is sent until an operator resumes it".to_owned(),
+            resume,
+        ),
         "blocked" => (
             at("the next try is"),
             format!("cure what the reason names; then, to go on at once: {resume}"),
@@ -140,7 +149,11 @@ mod tests {
 
     #[test]
     fn a_throttled_tenant_is_told_when_it_goes_on_and_needs_nobody() {
-        let look = look(vec![hold("throttled", Some("2026-03-01T14:30:00Z"))], 5, true);
+        let look = look(
+            vec![hold("throttled", Some("2026-03-01T14:30:00Z"))],
+            5,
+            true,
+        );
         assert_eq!(look.next, "it goes on at 14:30Z");
         assert_eq!(look.remedy, "");
     }

@@ -111,7 +111,12 @@ mod tests {
 
     #[test]
     fn numbers_get_their_commas() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_204, "1,204"), (262_144, "262,144")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_204, "1,204"),
+            (262_144, "262,144"),
+        ] {
             assert_eq!(count(number), text);
         }
     }

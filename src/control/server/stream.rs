@@ -36,7 +36,7 @@ impl Read for BodyReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.block.is_empty() {
             let next = tokio::time::timeout(SILENCE, self.stream.next());
-            let waited = self.runtime.block_on(async { next.await });
+            let waited = self.runtime.block_on(next);
             match waited {
                 Ok(Some(Ok(block))) => self.block = block,
                 Ok(Some(Err(error))) => {

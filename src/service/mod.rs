@@ -1,0 +1,10 @@
+//! Holding the store: the engine, the control socket, signals and the service manager, from start to end.
+
+pub mod drain;
+pub mod hold;
+pub mod log;
+mod notify;
+mod signals;
+mod work;
+
+pub use work::start;
