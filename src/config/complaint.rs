@@ -39,6 +39,9 @@ pub struct Log {
     file: String,
     line_starts: Vec<usize>,
     found: RefCell<Vec<Complaint>>,
+    /// Every section with the keys that it knows, for the test of the documentation.
+    #[cfg(test)]
+    pub known: RefCell<Vec<(String, Vec<&'static str>)>>,
 }
 
 impl Log {
@@ -49,6 +52,8 @@ impl Log {
             file: file.into(),
             line_starts,
             found: RefCell::default(),
+            #[cfg(test)]
+            known: RefCell::default(),
         }
     }
 

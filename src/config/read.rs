@@ -115,6 +115,8 @@ pub fn load_text(
     let mut tenants = Tenants::default();
     let log = Log::new(path.display().to_string(), text);
     let main = parse(text, &log, |top| main_file(top, &place, &mut tenants));
+    #[cfg(test)]
+    super::tests::KNOWN.with(|known| known.borrow_mut().extend(log.known.take()));
     let mut complaints = log.into_complaints();
     if let Some(main) = &main {
         for include in &main.includes {

@@ -254,6 +254,11 @@ impl<'a, 'i> Section<'a, 'i> {
     /// Refuses every key that nobody asked for. Call last.
     pub fn finish(self) {
         let asked = self.asked.borrow();
+        #[cfg(test)]
+        self.log
+            .known
+            .borrow_mut()
+            .push((self.name.clone(), asked.clone()));
         for (name, _) in self.table {
             if asked.contains(&name.get_ref().as_ref()) {
                 continue;

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use super::*;
 
+thread_local! {
+    /// The keys that each section of the last read texts knew.
+    pub static KNOWN: std::cell::RefCell<Vec<(String, Vec<&'static str>)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 const GOOD: &str = r#"
 include = ["tenants.d/*.toml"]
 
@@ -214,4 +219,46 @@ fn a_missing_file_says_where_it_was_looked_for_and_how_to_write_one() {
         error.contains("/nowhere/w.toml") && error.contains("worker init"),
         "{error}"
     );
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_is_known() {
+    use std::collections::BTreeSet;
+    KNOWN.with(|known| known.borrow_mut().clear());
+    read(&GOOD.replace("include", "#")).unwrap();
+    let known: BTreeSet<(String, String)> = KNOWN.with(|known| {
+        let sections = known.borrow();
+        let keys = sections.iter().flat_map(|(section, keys)| {
+            let section = match section.as_str() {
+                "" => "top".to_owned(),
+                name => format!("`[{}]`", name.replace("acme", "T")),
+            };
+            keys.iter()
+                .map(move |key| (section.clone(), format!("`{key}`")))
+        });
+        // A table is documented by its keys.
+        let tables = [
+            "`store`",
+            "`host`",
+            "`pool`",
+            "`tenants`",
+            "`auth`",
+            "`delivery`",
+        ];
+        keys.filter(|(_, key)| !tables.contains(&key.as_str()))
+            .collect()
+    });
+    let text = include_str!("../../docs/OPERATING.md");
+    let documented: BTreeSet<(String, String)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let section = cells
+                .next()
+                .filter(|s| s.starts_with("`[") || *s == "top")?;
+            Some((section.to_owned(), cells.next()?.to_owned()))
+        })
+        .collect();
+    assert_eq!(known, documented);
+    assert!(known.len() > 25, "{}", known.len());
 }
