@@ -5,6 +5,8 @@ pub mod model;
 
 pub mod chance;
 pub mod clock;
+pub mod disk;
+pub mod sabotage;
 
 pub mod auth;
 pub mod platform;
@@ -13,4 +15,6 @@ pub mod store;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod service;

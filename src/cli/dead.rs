@@ -24,7 +24,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Dead letters, newest tenants last
+    /// Dead letters, by tenant and session
     #[command(after_help = "Example:\n  worker dead list --limit 20")]
     List {
         #[command(flatten)]

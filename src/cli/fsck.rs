@@ -1,6 +1,8 @@
 //! `worker fsck`.
 
+use crate::control::Code;
 use crate::control::wire::{Reply, Request};
+use crate::store::{IndexCheck, Store};
 
 use super::desk::{Desk, odd};
 use super::stop::Stop;
@@ -16,11 +18,17 @@ pub struct Args {
 }
 
 pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
-    let request = Request::Fsck {
-        rebuild: args.rebuild_index,
-    };
-    match desk.ask(&request)? {
+    let config = desk.config()?;
+    if args.rebuild_index {
+        Store::distrust_index(&config.store.path)
+            .map_err(|error| Stop::new(Code::Storage, format!("index mark: {error}")))?;
+    }
+    match desk.reach_with(config).ask(&Request::Fsck {})? {
         Reply::Fsck(report) => {
+            if args.rebuild_index && report.index == IndexCheck::Ok {
+                desk.out
+                    .remark("the worker that holds the store makes a new index at its next start");
+            }
             desk.out.answer(&report, || render::fsck(&report));
             if report.damaged.is_empty() && report.balance.balanced {
                 desk.out.next("worker --stats");

@@ -26,6 +26,7 @@ mod tests;
 mod why;
 
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -72,7 +73,8 @@ enum Command {
 
 /// Runs the command that the arguments name, to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::from(dispatch(arguments))
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(arguments)));
+    ExitCode::from(ended.unwrap_or(exit::INTERNAL))
 }
 
 fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> u8 {

@@ -66,6 +66,7 @@ impl Config {
             remember: self.store.remember,
             tenants: self.tenants.keys().cloned().collect(),
             host: self.host.clone(),
+            sabotaged: crate::sabotage::Sabotaged::NONE,
         }
     }
 

@@ -11,7 +11,7 @@ use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::snapshot::{self, Sources};
 use super::why::{self, Facts};
-use super::wire::{DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply, dead_view};
+use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
 
 /// Answers what needs no waiting.
 ///
@@ -65,7 +65,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         Request::Purge { which } => {
             moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
-        Request::Fsck { rebuild } => Ok(Reply::Fsck(holder.store.fsck(rebuild)?)),
+        Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
         Request::HandOver {} => match &holder.running {
             Some(running) if running.hand_over() => Ok(Reply::HandingOver {}),
             _ => Err(Refusal::new(
@@ -322,11 +322,19 @@ fn some_dead(holder: &Holder, which: Which) -> Result<Vec<DeadLetter>, Refusal> 
 }
 
 fn view(letter: DeadLetter, with_history: bool) -> DeadView {
-    let mut view = dead_view(&letter.meta, letter.reason, letter.died_at.to_string());
-    if with_history {
-        view.history = letter.history;
+    DeadView {
+        tenant: letter.key.tenant,
+        session: letter.key.session,
+        sequence: letter.key.sequence,
+        reason: letter.reason,
+        died_at: letter.died_at.to_string(),
+        about: letter.meta.as_ref().map(DeadMeta::from),
+        history: if with_history {
+            letter.history
+        } else {
+            Vec::new()
+        },
     }
-    view
 }
 
 fn moved(
@@ -336,9 +344,9 @@ fn moved(
 ) -> Result<Moved, Refusal> {
     let mut moved = Moved::default();
     for letter in some_dead(holder, which)? {
-        if verb(&letter.meta.key)? == Redriven::Done {
+        if verb(&letter.key)? == Redriven::Done {
             moved.chunks += 1;
-            moved.bytes += letter.meta.bytes;
+            moved.bytes += letter.meta.map_or(0, |meta| meta.bytes);
         }
     }
     Ok(moved)

@@ -73,7 +73,7 @@ impl Client {
     pub fn ask(&self, request: &Request) -> Result<Reply, Refusal> {
         let waits = matches!(
             request,
-            Request::Drain(_) | Request::CheckOnline {} | Request::Fsck { .. }
+            Request::Drain(_) | Request::CheckOnline {} | Request::Fsck {}
         );
         let mut call = self.http.post(url("/v1/ask")).json(request);
         if !waits {

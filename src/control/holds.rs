@@ -18,7 +18,6 @@ pub fn operator_hold(tenant: &TenantId, now: Timestamp) -> StoredHold {
     StoredHold {
         key: operator_key(tenant),
         set_at: now,
-        lasts: None,
         reason: "paused by an operator".to_owned(),
         left: None,
     }
@@ -29,7 +28,7 @@ pub fn gate(tenant: &TenantId, configured: bool, holds: &[StoredHold], now: Time
     let mut views: Vec<HoldView> = holds
         .iter()
         .filter(|hold| hold.key.tenant == *tenant)
-        .filter(|hold| hold.lasts.is_none() || hold.left.is_some_and(|left| !left.is_zero()))
+        .filter(|hold| hold.left.is_none_or(|left| !left.is_zero()))
         .map(|hold| view(hold, now))
         .collect();
     if !configured {
@@ -97,7 +96,6 @@ mod tests {
                 name: name.into(),
             },
             set_at: Timestamp(0),
-            lasts: left.map(|_| Duration::from_secs(600)),
             reason: "why\ndo".into(),
             left: left.map(Duration::from_secs),
         }

@@ -75,6 +75,7 @@ impl From<EnqueueError> for Refusal {
         let code = match &error {
             EnqueueError::UnknownTenant { .. } => Code::UnknownTenant,
             EnqueueError::Empty => Code::Empty,
+            EnqueueError::SequenceTooHigh { .. } | EnqueueError::MediaType => Code::BadInput,
             EnqueueError::LengthChanged { .. } => Code::Changed,
             EnqueueError::TooLarge { .. } => Code::TooLarge,
             EnqueueError::Conflict { .. } => Code::Conflict,

@@ -37,8 +37,8 @@ pub enum Request {
     Redrive { which: Which },
     /// Dead becomes purged.
     Purge { which: Which },
-    /// Reads everything; `rebuild` replaces the index.
-    Fsck { rebuild: bool },
+    /// Reads everything.
+    Fsck {},
     /// Delivers what stands before the fence and says how it ended.
     Drain(DrainSpec),
     /// Asks every tenant's token endpoint and platform once.
@@ -92,12 +92,10 @@ pub struct DeadView {
     pub tenant: TenantId,
     pub session: SessionId,
     pub sequence: u64,
-    pub bytes: u64,
-    pub digest: String,
-    pub media_type: String,
-    pub started_at: String,
     pub reason: DeadReason,
     pub died_at: String,
+    /// What its record says; `None` if the record itself is damaged.
+    pub about: Option<DeadMeta>,
     /// Oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<FailureRecord>,
@@ -233,19 +231,29 @@ pub struct Ping {
     pub version: String,
 }
 
-/// Whose payload `GET /v1/dead/{t}/{s}/{n}/payload` streams.
-pub fn dead_view(meta: &ChunkMeta, reason: DeadReason, died_at: String) -> DeadView {
-    DeadView {
-        tenant: meta.key.tenant.clone(),
-        session: meta.key.session.clone(),
-        sequence: meta.key.sequence,
-        bytes: meta.bytes,
-        digest: meta.digest.to_string(),
-        media_type: meta.media_type.clone(),
-        started_at: meta.started_at.to_string(),
-        reason,
-        died_at,
-        history: Vec::new(),
+/// The rest of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadMeta {
+    pub host: String,
+    pub bytes: u64,
+    pub digest: String,
+    pub media_type: String,
+    pub started_at: String,
+    pub duration_ms: u64,
+    pub last: bool,
+}
+
+impl From<&ChunkMeta> for DeadMeta {
+    fn from(meta: &ChunkMeta) -> Self {
+        Self {
+            host: meta.host.to_string(),
+            bytes: meta.bytes,
+            digest: meta.digest.to_string(),
+            media_type: meta.media_type.clone(),
+            started_at: meta.started_at.to_string(),
+            duration_ms: meta.duration_ms,
+            last: meta.last,
+        }
     }
 }
 

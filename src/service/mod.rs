@@ -4,7 +4,7 @@ pub mod drain;
 pub mod hold;
 pub mod log;
 mod notify;
-mod signals;
+pub mod signals;
 mod work;
 
 pub use work::start;

@@ -62,6 +62,10 @@ pub enum EnqueueError {
         "session {session} has more than {limit} gaps in its sequences; end it and start another"
     )]
     TooManyGaps { session: String, limit: usize },
+    #[error("sequence {sequence} is above the highest allowed one ({limit})")]
+    SequenceTooHigh { sequence: u64, limit: u64 },
+    #[error("the media type is longer than 255 characters or holds unprintable ones")]
+    MediaType,
     #[error("{0}")]
     Full(Full),
     #[error("{0}")]

@@ -3,180 +3,318 @@
 //!
 //! All calls block; async callers go through `spawn_blocking`.
 
+mod commit;
+mod dead;
+mod enqueue;
 mod error;
+mod frame;
+mod fsck;
+mod index;
+mod inner;
+mod intervals;
+mod keeper;
+mod layout;
+mod lease;
+mod ledger;
+mod notes;
+mod open;
+mod payload;
+mod record;
+mod recover;
+mod roll;
+mod scan;
+mod segment;
+mod sessions;
+mod tally;
 mod types;
+mod view;
+mod word;
 
-pub use error::{EnqueueError, OpenError, StoreError};
+#[cfg(test)]
+mod tests;
+
+pub use dead::DeadPayload;
+pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
+pub use inner::show_bytes;
+pub use lease::Lease;
 pub use types::{
     Damage, DeadFilter, DeadLetter, Enqueued, FsckReport, Head, HoldKey, IndexCheck, NewChunk,
     Outcome, Redriven, SequenceChoice, Settings, StoreView, StoredHold, TenantCounts,
 };
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::model::{ChunkKey, ChunkMeta, DeadReason, FailureRecord, SessionKey, TenantId};
+use crate::clock::{Clock, Deadline};
+use crate::disk::{Disk, RealDisk};
+use crate::model::{ChunkKey, FailureRecord, SessionKey, TenantId};
+use inner::{Inner, index_lost};
+use record::{Hold, Note};
 
-/// The open store. Cheap to clone; the last [`Store::close`] or drop closes it.
+/// The open store. Cheap to clone. [`Store::close`] ends it in order; a store that is merely dropped ends like a killed
+/// process, which costs the next open some time and nothing else.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
 
 impl Store {
     /// Opens or creates the store and takes its lock. Creates no segment until something is written.
-    pub fn open(
-        _dir: &Path,
-        _settings: Settings,
-        _clock: Arc<dyn Clock>,
+    ///
+    /// # Errors
+    /// Another holder, another host, a newer format, or the medium's. Damage is no error: it is set aside and reported.
+    pub fn open(dir: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::open_on(dir, settings, clock, Arc::new(RealDisk))
+    }
+
+    fn open_on(
+        dir: &Path,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
     ) -> Result<Self, OpenError> {
-        unreachable!()
+        let inner = Arc::new(open::open(dir, settings, clock, disk)?);
+        let spawn = |name: &str, run: fn(&Inner)| {
+            let inner = Arc::clone(&inner);
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(move || run(&inner))
+                .map_err(|source| OpenError::Io {
+                    path: dir.to_owned(),
+                    source,
+                })
+        };
+        let threads = vec![
+            spawn("committer", commit::run)?,
+            spawn("keeper", keeper::run)?,
+        ];
+        Ok(Self {
+            inner,
+            threads: Arc::new(Mutex::new(threads)),
+        })
     }
 
     /// Durable when it returns `Ok`. Reads `payload` to its end, in this thread.
+    ///
+    /// # Errors
+    /// Every refusal leaves nothing behind; after [`EnqueueError::Latched`] the chunk may turn out to be known.
     pub fn enqueue(
         &self,
-        _chunk: NewChunk,
-        _payload: &mut dyn Read,
+        chunk: NewChunk,
+        payload: &mut dyn Read,
     ) -> Result<Enqueued, EnqueueError> {
-        unreachable!()
+        enqueue::enqueue(&self.inner, chunk, payload)
     }
 
-    /// Called from the store's threads when sessions got work; must not block.
-    pub fn on_arrival(&self, _wake: Box<dyn Fn() + Send + Sync>) {
-        unreachable!()
+    /// Calls `wake` from the store's threads when sessions got work; it must not block. The first one stays.
+    pub fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.inner.arrivals.on_arrival(wake);
     }
 
     /// Sessions that got work since the last call; after open, all that are owed. Each at most once.
     pub fn take_arrivals(&self) -> Vec<SessionKey> {
-        unreachable!()
+        self.inner.arrivals.take()
     }
 
-    /// The lowest owed sequence of a session that is not leased, with what the engine decides by.
-    pub fn head(&self, _session: &SessionKey) -> Result<Option<Head>, StoreError> {
-        unreachable!()
+    /// The lowest owed sequence of a session, leased or not, with what the engine decides by.
+    pub fn head(&self, session: &SessionKey) -> Result<Option<Head>, StoreError> {
+        lease::head(&self.inner, session)
     }
 
     /// Leases the head, whatever its delay. `None`: nothing owed, or another lease of the session is out.
-    pub fn lease(&self, _session: &SessionKey) -> Result<Option<Lease>, StoreError> {
-        unreachable!()
+    pub fn lease(&self, session: &SessionKey) -> Result<Option<Lease>, StoreError> {
+        lease::lease(&self.inner, session)
     }
 
-    /// Chunks of the tenant with an enqueue number at most `number` that are neither delivered, dead nor purged, and
-    /// chunks below those in their sessions: what a drain's fence still encloses.
-    pub fn owed_through(&self, _tenant: &TenantId, _number: u64) -> Result<u64, StoreError> {
-        unreachable!()
+    /// Live chunks of the tenant with an enqueue number at most `number`, and those below them in their sessions:
+    /// what a drain's fence still encloses.
+    pub fn owed_through(&self, tenant: &TenantId, number: u64) -> Result<u64, StoreError> {
+        let tenant = tenant.clone();
+        let counted = self
+            .inner
+            .index
+            .ask(move |tables| tables.owed_through(&tenant, number));
+        counted.map_err(|fault| index_lost(&fault))
     }
 
     /// The highest enqueue number given so far; 0 if none.
     pub fn last_number(&self) -> u64 {
-        unreachable!()
+        self.inner.next_number.load(Ordering::Relaxed) - 1
     }
 
-    pub fn dead(&self, _filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        unreachable!()
+    /// Dead letters that match, in the order of their keys.
+    pub fn dead(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        dead::list(&self.inner, filter)
     }
 
     /// Dead becomes live again; durable when it returns.
-    pub fn redrive(&self, _key: &ChunkKey) -> Result<Redriven, StoreError> {
-        unreachable!()
+    pub fn redrive(&self, key: &ChunkKey) -> Result<Redriven, StoreError> {
+        dead::redrive(&self.inner, key)
     }
 
     /// Dead becomes purged; durable when it returns.
-    pub fn purge(&self, _key: &ChunkKey) -> Result<Redriven, StoreError> {
-        unreachable!()
+    pub fn purge(&self, key: &ChunkKey) -> Result<Redriven, StoreError> {
+        dead::purge(&self.inner, key)
     }
 
     /// A reader over a dead letter's verified payload, for export.
-    pub fn dead_payload(
-        &self,
-        _key: &ChunkKey,
-    ) -> Result<Option<(ChunkMeta, Box<dyn Read + Send>)>, StoreError> {
-        unreachable!()
+    pub fn dead_payload(&self, key: &ChunkKey) -> Result<Option<DeadPayload>, StoreError> {
+        dead::payload(&self.inner, key)
     }
 
     /// Keeps a hold durably under its key, replacing the former one.
-    pub fn put_hold(&self, _hold: StoredHold) -> Result<(), StoreError> {
-        unreachable!()
+    pub fn put_hold(&self, hold: StoredHold) -> Result<(), StoreError> {
+        let StoredHold {
+            key,
+            set_at,
+            left,
+            reason,
+        } = hold;
+        let until = left.map(|left| Deadline::after(self.inner.clock.as_ref(), left));
+        self.inner
+            .commits
+            .note(Note::Hold(Hold {
+                key,
+                set_at,
+                until,
+                reason,
+            }))
+            .map(drop)
     }
 
-    pub fn remove_hold(&self, _key: &HoldKey) -> Result<(), StoreError> {
-        unreachable!()
+    /// Forgets a hold durably; one that is not there is no error.
+    pub fn remove_hold(&self, key: &HoldKey) -> Result<(), StoreError> {
+        if !self.inner.notes().holds.contains_key(key) {
+            return Ok(());
+        }
+        self.inner
+            .commits
+            .note(Note::HoldEnd(key.clone()))
+            .map(drop)
     }
 
+    /// The holds in force; those whose time is over are left out.
     pub fn holds(&self) -> Vec<StoredHold> {
-        unreachable!()
+        let clock = self.inner.clock.as_ref();
+        let notes = self.inner.notes();
+        let holds = notes.holds.values().map(|(hold, _)| StoredHold {
+            key: hold.key.clone(),
+            set_at: hold.set_at,
+            left: hold.until.map(|until| until.left(clock)),
+            reason: hold.reason.clone(),
+        });
+        holds
+            .filter(|hold| hold.left != Some(Duration::ZERO))
+            .collect()
     }
 
     /// What the last failures of a live chunk were, oldest first.
-    pub fn history(&self, _key: &ChunkKey) -> Result<Vec<FailureRecord>, StoreError> {
-        unreachable!()
+    pub fn history(&self, key: &ChunkKey) -> Result<Vec<FailureRecord>, StoreError> {
+        let key = key.clone();
+        let retry = self.inner.index.ask(move |tables| tables.retry(&key));
+        let retry = retry.map_err(|fault| index_lost(&fault))?;
+        Ok(retry.map_or_else(Vec::new, |retry| retry.history))
+    }
+
+    /// Why the index is lost, if it is: nothing can be leased any more by this process.
+    pub fn index_lost(&self) -> Option<String> {
+        self.inner.index.lost()
+    }
+
+    /// Marks a store's index as lost: its next open makes a fresh one from the journal. Needs no lock, because a
+    /// rebuild too many costs only its time.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn distrust_index(dir: &Path) -> io::Result<()> {
+        open::distrust_index(dir)
     }
 
     pub fn view(&self) -> StoreView {
-        unreachable!()
+        view::view(&self.inner)
     }
 
-    /// Reads everything, changes nothing but a missing or wrong index if `rebuild`.
-    pub fn fsck(&self, _rebuild: bool) -> Result<FsckReport, StoreError> {
-        unreachable!()
+    /// Reads everything that is owed and says what does not read back.
+    pub fn fsck(&self) -> Result<FsckReport, StoreError> {
+        fsck::check(&self.inner)
     }
 
-    /// Waits until everything accepted is in the index, cuts the active segment and releases the lock.
+    /// Waits until everything accepted is in the index, cuts the active segment, writes the ledger and releases the
+    /// lock. Leases that are still out stay valid for reading and settle nothing any more.
     pub fn close(self) -> Result<(), StoreError> {
-        unreachable!()
+        let inner = &self.inner;
+        inner.closing.store(true, Ordering::Release);
+        inner.commits.close();
+        inner.keeper.1.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock().expect("no holder panics"));
+        if threads.is_empty() {
+            return Err(StoreError::Closing);
+        }
+        for thread in threads {
+            thread
+                .join()
+                .map_err(|_| io::Error::other("a thread of the store panicked"))?;
+        }
+        self.settle_files()?;
+        let last = inner.segments().last_key_value().map(|(id, slot)| {
+            let end = slot.book().end;
+            (*id, slot.segment.nonce, end)
+        });
+        let edition = inner.ledger.lock().expect("no holder panics").edition;
+        if inner.index.lost().is_none() {
+            inner
+                .index
+                .close(open::mark_of(last, edition))
+                .map_err(|fault| index_lost(&fault))?;
+        } else {
+            // The next start shall not trust what is there.
+            std::fs::write(inner.index_path.join("lost"), b"")?;
+        }
+        inner.lock.unlock()?;
+        Ok(())
+    }
+
+    /// Ends the threads and gives the lock back without any of what [`Self::close`] writes.
+    #[cfg(test)]
+    fn abandon(self) {
+        self.inner.closing.store(true, Ordering::Release);
+        self.inner.commits.close();
+        self.inner.keeper.1.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap()) {
+            thread.join().unwrap();
+        }
+        // sled must be dropped before its directory is opened again in this process; its mark stays "in use".
+        let _ = self.inner.index.close(0);
+        self.inner.lock.unlock().unwrap();
+    }
+
+    fn settle_files(&self) -> io::Result<()> {
+        let inner = &self.inner;
+        let former = inner.active.lock().expect("no holder panics").take();
+        if let Some(slot) = former.and_then(|id| inner.slot(id)) {
+            roll::cut(&slot);
+        }
+        keeper::round(inner)?;
+        let edition = inner.ledger.lock().expect("no holder panics").edition;
+        if former.is_some() || edition == 0 {
+            roll::write_ledger(inner)?;
+        }
+        Ok(())
     }
 }
 
-/// The right to settle one chunk. Dropping it releases the chunk.
-pub struct Lease {}
-
-impl Lease {
-    pub fn meta(&self) -> &ChunkMeta {
-        unreachable!()
-    }
-
-    pub fn head(&self) -> &Head {
-        unreachable!()
-    }
-
-    /// A fresh reader over the payload, verified block by block; a damaged block is `InvalidData`.
-    pub fn payload(&self) -> Result<Box<dyn Read + Send>, StoreError> {
-        unreachable!()
-    }
-
-    /// Marks the chunk as being sent; call before the first byte leaves.
-    pub fn sending(&mut self) -> Result<(), StoreError> {
-        unreachable!()
-    }
-
-    /// Delivered.
-    pub fn ack(self) -> Result<(), StoreError> {
-        unreachable!()
-    }
-
-    /// Try again, at the earliest after `delay`. `counted` uses one retry.
-    pub fn nack(
-        self,
-        _delay: Duration,
-        _counted: bool,
-        _record: Option<FailureRecord>,
-    ) -> Result<(), StoreError> {
-        unreachable!()
-    }
-
-    /// Back as it was.
-    pub fn release(self) -> Result<(), StoreError> {
-        unreachable!()
-    }
-
-    /// Set aside as a dead letter with its history; durable when it returns.
-    pub fn bury(
-        self,
-        _reason: DeadReason,
-        _record: Option<FailureRecord>,
-    ) -> Result<(), StoreError> {
-        unreachable!()
+impl Drop for Store {
+    fn drop(&mut self) {
+        // The threads hold the inner store too; the last handle outside tells them to end.
+        if Arc::strong_count(&self.threads) == 1 {
+            self.inner.closing.store(true, Ordering::Release);
+            self.inner.commits.close();
+            self.inner.keeper.1.notify_all();
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! What goes into the store's verbs and what comes out.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use crate::model::{
     Balance, ChunkKey, ChunkMeta, ChunkState, Count, DeadReason, Digest, FailureRecord, Gap,
     HostName, SessionId, TenantId, Timestamp,
 };
+use crate::sabotage::Sabotaged;
 
 /// Limits and habits of one store.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Settings {
     pub tenants: Vec<TenantId>,
     /// Written into every chunk, and pinned at the first start.
     pub host: HostName,
+    /// Deliberate defects, for tests.
+    pub sabotaged: Sabotaged,
 }
 
 /// A chunk to accept.
@@ -100,7 +102,9 @@ pub struct DeadFilter {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    pub meta: ChunkMeta,
+    pub key: ChunkKey,
+    /// `None` if the chunk's record is damaged.
+    pub meta: Option<ChunkMeta>,
     pub reason: DeadReason,
     pub died_at: Timestamp,
     /// Oldest first, at most eight.
@@ -123,16 +127,13 @@ pub struct HoldKey {
 }
 
 /// A hold as the store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHold {
     pub key: HoldKey,
     pub set_at: Timestamp,
-    /// `None`: until it is removed.
-    pub lasts: Option<Duration>,
-    pub reason: String,
-    /// What is left of `lasts` now; filled in by the store on reading, after restarts and clock jumps.
-    #[serde(skip)]
+    /// How long it still lasts from now; `None`: until it is removed.
     pub left: Option<Duration>,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -190,6 +191,3 @@ pub struct FsckReport {
     pub chunks_checked: u64,
     pub bytes_checked: u64,
 }
-
-/// Where a store lives, for messages.
-pub type StorePath = PathBuf;

@@ -24,7 +24,10 @@ pub fn dead_letters(letters: &[DeadView], now: Timestamp) -> String {
             letter.sequence.to_string(),
             letter.reason.word().to_owned(),
             words::moment_of(&letter.died_at, now),
-            words::count(letter.bytes),
+            letter
+                .about
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |about| words::count(about.bytes)),
         ]);
     }
     table.trim_fmt()
@@ -33,15 +36,22 @@ pub fn dead_letters(letters: &[DeadView], now: Timestamp) -> String {
 /// One dead letter with its history, oldest first.
 pub fn letter(letter: &DeadView, now: Timestamp) -> String {
     let mut text = format!(
-        "{}: dead since {} ({})\n  {} bytes of {}, recorded from {}\n  {}\n",
+        "{}: dead since {} ({})\n",
         letter.key(),
         words::moment_of(&letter.died_at, now),
         letter.reason.word(),
-        words::count(letter.bytes),
-        letter.media_type,
-        letter.started_at,
-        letter.digest
     );
+    match &letter.about {
+        Some(about) => {
+            let bytes = words::count(about.bytes);
+            let _ = writeln!(
+                text,
+                "  {bytes} bytes of {}, recorded from {}\n  {}",
+                about.media_type, about.started_at, about.digest
+            );
+        }
+        None => text.push_str("  its record is damaged\n"),
+    }
     for failure in &letter.history {
         text.push_str(&failure_lines(failure, now).replacen("last failure", "failure", 1));
         if !failure.body.is_empty() {

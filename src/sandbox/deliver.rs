@@ -1,0 +1,238 @@
+//! The json transport's endpoint, decided purely: who is asking, may they, how often, is the request what it says, and what is new in it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::reply::{Reply, standard};
+use super::session::Session;
+use super::settings::{ANALYTICS_SCOPE, Refusal, SCREENSHARE_SCOPE};
+use super::upload::Upload;
+use super::world::{Standing, World};
+
+/// The two upload paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    Analytics,
+    Screenshare,
+}
+
+impl Path {
+    fn scope(self) -> &'static str {
+        match self {
+            Self::Analytics => ANALYTICS_SCOPE,
+            Self::Screenshare => SCREENSHARE_SCOPE,
+        }
+    }
+}
+
+/// The head of a delivery, as far as it matters.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub(super) path: Path,
+    /// The bearer token.
+    pub(super) token: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) content_length: Option<u64>,
+    /// The idempotency key without its quotes.
+    pub(super) key: Option<String>,
+    /// Since the emulator's start.
+    pub(super) arrived_at: Duration,
+    /// Seconds after the Unix epoch.
+    pub(super) wall_seconds: u64,
+}
+
+/// Reads a delivery without regard to who sent it; `body` is what its bytes parsed to. Needs no lock, and may take long.
+pub(super) fn read(head: &Head, body: Option<&Value>) -> Result<Upload, Reply> {
+    let key = whole(head)?;
+    Upload::read(body.ok_or_else(|| standard(400))?, key)
+}
+
+/// Answers a delivery. What it lacks in rights is told before what is wrong with it.
+pub(super) fn answer(
+    world: &mut World,
+    head: &Head,
+    upload: Result<Upload, Reply>,
+    now: Duration,
+) -> Reply {
+    let (standing, tenant) = world.standing(head.token.as_deref(), head.arrived_at);
+    let (Standing::Good { scopes }, Some(name)) = (&standing, tenant.as_deref()) else {
+        return unauthorized(&standing);
+    };
+    let mut reply = within_rights(world, name, head, scopes)
+        .and_then(|()| within_quota(world, name, now))
+        .and_then(|()| accept(world, name, &upload?))
+        .unwrap_or_else(|refusal| refusal);
+    if let Some(quota) = &world.tenants[name].settings.quota {
+        reply.headers.extend(quota.headers(now, head.wall_seconds));
+    }
+    reply
+}
+
+/// Whose token it is, as the platform tells it.
+pub(super) fn token_owner(world: &World, token: Option<&str>, now: Duration) -> Reply {
+    let (standing, tenant) = world.standing(token, now);
+    let (Standing::Good { .. }, Some(name)) = (&standing, tenant) else {
+        return unauthorized(&standing);
+    };
+    let tenant = &world.tenants[&name];
+    let organization = &tenant.settings.organization;
+    Reply::json(
+        200,
+        json!({
+            "organization": {"id": organization, "name": name},
+            "homeOrganization": {"id": organization, "name": name},
+            "OAuthClient": {"id": tenant.client_id},
+        }),
+    )
+}
+
+fn unauthorized(standing: &Standing) -> Reply {
+    let challenge = "Bearer realm=\"sandbox\"";
+    if *standing == Standing::Absent {
+        return Reply::error(
+            401,
+            "authentication.required",
+            "No authentication bearer token specified in authorization header.",
+        )
+        .with("WWW-Authenticate", challenge);
+    }
+    let reply = if *standing == Standing::Expired {
+        Reply::error(
+            401,
+            "credentials.expired",
+            "The supplied credentials are expired.",
+        )
+    } else {
+        standard(401)
+    };
+    reply.with(
+        "WWW-Authenticate",
+        &format!("{challenge}, error=\"invalid_token\""),
+    )
+}
+
+/// A right counts if the token was issued with it and the client still has it.
+fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> Result<(), Reply> {
+    let needed = head.path.scope();
+    let settings = &world.tenants[name].settings;
+    if settings.scopes.contains(needed) && scopes.iter().any(|scope| scope == needed) {
+        return Ok(());
+    }
+    Err(match settings.refusal {
+        Refusal::InsufficientScope => Reply::error(
+            403,
+            "not.authorized",
+            &format!("You are not authorized to perform the requested action: it needs the scope {needed}."),
+        )
+        .with(
+            "WWW-Authenticate",
+            &format!("Bearer realm=\"sandbox\", error=\"insufficient_scope\", scope=\"{needed}\""),
+        ),
+        Refusal::MissingPermissions => Reply::error(
+            403,
+            "missing.permissions",
+            &format!("Unable to perform the requested action. You are missing the following permission(s): {needed}"),
+        ),
+    })
+}
+
+fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
+    let tenant = world
+        .tenants
+        .get_mut(name)
+        .expect("the token names a tenant");
+    let Some(quota) = &mut tenant.settings.quota else {
+        return Ok(());
+    };
+    if quota.take(now) {
+        return Ok(());
+    }
+    let seconds = quota.reset_seconds(now);
+    Err(Reply::error(
+        429,
+        "too.many.requests",
+        &format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds"),
+    )
+    .with("Retry-After", &seconds.to_string()))
+}
+
+/// Checks the head and gives the request's key.
+fn whole(head: &Head) -> Result<&str, Reply> {
+    let media_type = head
+        .content_type
+        .as_deref()
+        .and_then(|text| text.split(';').next());
+    if !media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(Reply::error(
+            415,
+            "unsupported.media.type",
+            "The media type is not application/json.",
+        ));
+    }
+    if head.content_length.is_none() {
+        return Err(Reply::error(
+            411,
+            "length.required",
+            "Content-Length is missing.",
+        ));
+    }
+    head.key.as_deref().ok_or_else(|| {
+        Reply::field(
+            400,
+            "bad.request",
+            "Idempotency-Key",
+            "Idempotency-Key is missing, or not a string in double quotes",
+        )
+    })
+}
+
+/// Stores what is new and writes the receipt.
+fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply> {
+    let tenant = world
+        .tenants
+        .get_mut(name)
+        .expect("the token names a tenant");
+    if tenant.settings.check_keys {
+        upload.check_keys(name)?;
+    }
+    let place = (upload.host.clone(), upload.session.clone());
+    let session: &mut Session = tenant.sessions.entry(place).or_default();
+    if let Err(conflict) = session.compare(upload) {
+        tenant.counters.conflicts += 1;
+        return Err(Reply::field(
+            409,
+            "conflict.digest",
+            "parts.digest",
+            &format!(
+                "sequence {} is stored as {}",
+                conflict.sequence, conflict.stored
+            ),
+        ));
+    }
+    let parts: Vec<Value> = upload
+        .parts
+        .iter()
+        .map(|part| {
+            let status = if session.holds(part.sequence) {
+                "duplicate"
+            } else {
+                "stored"
+            };
+            json!({"sequence": part.sequence, "digest": part.digest, "status": status})
+        })
+        .collect();
+    let change = session.store(upload, &mut world.spool).map_err(|error| {
+        Reply::error(
+            507,
+            "insufficient.storage",
+            &format!("storing the payload: {error}"),
+        )
+    })?;
+    tenant.counters.stored(change);
+    let status = if change.stored > 0 { 201 } else { 208 };
+    Ok(Reply::json(
+        status,
+        json!({"session": upload.session, "parts": parts}),
+    ))
+}

@@ -1,0 +1,350 @@
+//! The platform's routes: takes a request off the socket, lets the fault script have its way, asks the pure part for the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Router, http};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use super::app::{App, InProgress, wall_seconds};
+use super::deliver::{self, Head, Path};
+use super::fault::{Action, Phase, Subject};
+use super::reply::{Reply, standard};
+use super::tenant::Place;
+use super::token::{self, Outcome, TokenRequest};
+use super::upload;
+use super::wire::{OnWire, Switch};
+
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/oauth/token", post(token))
+        .route("/api/v2/analytics/screenrecordings", post(analytics))
+        .route("/api/v2/screenshare/recordings", post(screenshare))
+        .route("/api/v2/tokens/me", get(token_owner))
+        .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))
+        .method_not_allowed_fallback(async |State(app): State<Arc<App>>| {
+            finish(&app, standard(405))
+        })
+        .with_state(app)
+}
+
+async fn token(
+    State(app): State<Arc<App>>,
+    ConnectInfo(wire): ConnectInfo<OnWire>,
+    request: Request,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let authorization = text(&head.headers, "authorization");
+    let tenant = token::claimed_tenant(&app.world(), authorization.as_deref());
+    app.world()
+        .arrived(tenant.as_deref(), Place::Token, app.now());
+    let desk = Desk {
+        app: Arc::clone(&app),
+        wire: wire.0,
+        place: Place::Token,
+        tenant,
+    };
+    let body = match desk
+        .take_body(body, length(&head.headers), TOKEN_BODY_MAX)
+        .await
+    {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let request = TokenRequest {
+        authorization,
+        content_type: text(&head.headers, "content-type"),
+        body,
+    };
+    let subject = desk.subject(None, None);
+    desk.settle(subject, async |desk| {
+        token::answer(&mut desk.app.world(), &request, desk.app.now())
+    })
+    .await
+}
+
+async fn analytics(
+    State(app): State<Arc<App>>,
+    ConnectInfo(wire): ConnectInfo<OnWire>,
+    request: Request,
+) -> Response {
+    deliver(app, wire, Path::Analytics, request).await
+}
+
+async fn screenshare(
+    State(app): State<Arc<App>>,
+    ConnectInfo(wire): ConnectInfo<OnWire>,
+    request: Request,
+) -> Response {
+    deliver(app, wire, Path::Screenshare, request).await
+}
+
+async fn token_owner(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let token = bearer(&headers);
+    let reply = deliver::token_owner(&app.world(), token.as_deref(), app.now());
+    finish(&app, reply)
+}
+
+async fn deliver(app: Arc<App>, wire: OnWire, path: Path, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let head = read_head(&parts, path, app.now());
+    let tenant = app
+        .world()
+        .standing(head.token.as_deref(), head.arrived_at)
+        .1;
+    app.world()
+        .arrived(tenant.as_deref(), Place::Deliver, head.arrived_at);
+    let desk = Desk {
+        wire: wire.0,
+        place: Place::Deliver,
+        tenant,
+        app,
+    };
+    let body = match desk
+        .take_body(body, head.content_length, desk.app.body_bytes_max)
+        .await
+    {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    // Parsing and hashing a large body would hold up every other connection.
+    let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&body).ok())
+        .await
+        .expect("parsing does not panic");
+    let parsed = Arc::new(parsed);
+    let (session, sequence) = (*parsed).as_ref().map_or((None, None), upload::aim);
+    let subject = desk.subject(session, sequence);
+    let under_way = match (&desk.tenant, &head.key) {
+        (Some(tenant), Some(key)) => match InProgress::begin(&desk.app, tenant, key) {
+            Some(mark) => Some(mark),
+            None => return desk.send(in_progress()),
+        },
+        _ => None,
+    };
+    let response = desk
+        .settle(subject, async |desk| {
+            let (app, head, parsed) = (Arc::clone(&desk.app), head.clone(), Arc::clone(&parsed));
+            let work = move || {
+                let upload = deliver::read(&head, (*parsed).as_ref());
+                deliver::answer(&mut app.world(), &head, upload, app.now())
+            };
+            Outcome::Answer(
+                tokio::task::spawn_blocking(work)
+                    .await
+                    .expect("answering does not panic"),
+            )
+        })
+        .await;
+    drop(under_way);
+    response
+}
+
+fn in_progress() -> Reply {
+    Reply::error(
+        409,
+        "request.in.progress",
+        "A request with this Idempotency-Key is being worked on.",
+    )
+}
+
+fn read_head(parts: &http::request::Parts, path: Path, now: Duration) -> Head {
+    let quoted = text(&parts.headers, "idempotency-key")
+        .and_then(|value| Some(value.strip_prefix('"')?.strip_suffix('"')?.to_owned()));
+    Head {
+        path,
+        token: bearer(&parts.headers),
+        content_type: text(&parts.headers, "content-type"),
+        content_length: length(&parts.headers),
+        key: quoted,
+        arrived_at: now,
+        wall_seconds: wall_seconds(),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = text(headers, "authorization")?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned())
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, "content-length")?.parse().ok()
+}
+
+const TOKEN_BODY_MAX: u64 = 64 * 1024;
+/// How long a sender may be silent in the middle of a body.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// One request on its way through the script.
+struct Desk {
+    app: Arc<App>,
+    wire: Arc<Switch>,
+    place: Place,
+    tenant: Option<String>,
+}
+
+impl Desk {
+    fn subject<'a>(&'a self, session: Option<&'a str>, sequence: Option<u64>) -> Subject<'a> {
+        Subject {
+            place: self.place,
+            tenant: self.tenant.as_deref(),
+            session,
+            sequence,
+        }
+    }
+
+    /// Counts the answer and puts it into its final form.
+    fn send(&self, reply: Reply) -> Response {
+        self.app
+            .world()
+            .answered(self.tenant.as_deref(), self.place, &reply, self.app.now());
+        finish(&self.app, reply)
+    }
+
+    /// An answer that the broken connection never carries.
+    fn unsent() -> Response {
+        Response::new(Body::empty())
+    }
+
+    /// Reads the body, unless a fault or its size ends the request first.
+    async fn take_body(
+        &self,
+        body: Body,
+        length: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<u8>, Response> {
+        let mut stop_at = None;
+        match self.app.pick(Phase::Head, self.subject(None, None)) {
+            Some(Action::Answer(reply)) => return Err(self.send(reply)),
+            Some(Action::ResetMidBody) => stop_at = Some(length.unwrap_or(0) / 2),
+            _ => {}
+        }
+        let too_large = || {
+            let message = format!("The request is over the size limit. Maximum bytes: {limit}");
+            self.send(Reply::error(413, "request.too.large", &message))
+        };
+        if length.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let mut stream = body.into_data_stream();
+        let mut read = Vec::new();
+        loop {
+            if stop_at.is_some_and(|stop_at| read.len() as u64 >= stop_at) {
+                self.wire.cut();
+                return Err(Self::unsent());
+            }
+            match tokio::time::timeout(BODY_PATIENCE, stream.next()).await {
+                Ok(Some(Ok(bytes))) => read.extend_from_slice(&bytes),
+                Ok(None) if stop_at.is_none() => return Ok(read),
+                // The sender went away, or ended its body before the point where it was to be cut.
+                Ok(_) => {
+                    self.wire.cut();
+                    return Err(Self::unsent());
+                }
+                Err(_) => return Err(self.send(standard(408))),
+            }
+            if read.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+    }
+
+    /// Does the normal course of the request, under the fault that is due for it.
+    async fn settle(
+        &self,
+        subject: Subject<'_>,
+        work: impl AsyncFnOnce(&Self) -> Outcome,
+    ) -> Response {
+        match self.app.pick(Phase::Body, subject) {
+            None | Some(Action::ResetMidBody) => self.close(work(self).await),
+            Some(Action::Answer(reply)) => self.send(reply),
+            Some(Action::Garbage) => {
+                self.wire.garble(GARBAGE.to_vec());
+                Self::unsent()
+            }
+            Some(Action::Stall(span)) => {
+                self.app.pause(span).await;
+                self.close(work(self).await)
+            }
+            Some(Action::HoldBefore) => {
+                self.app.hold(subject).await;
+                self.close(work(self).await)
+            }
+            Some(Action::HoldAfter) => {
+                let outcome = work(self).await;
+                self.app.hold(subject).await;
+                self.close(outcome)
+            }
+            Some(Action::LoseReply) => {
+                let _ = self.close(work(self).await);
+                self.wire.cut();
+                Self::unsent()
+            }
+            Some(Action::SlowLoris(pause)) => dribble(self.close(work(self).await), pause).await,
+        }
+    }
+
+    fn close(&self, outcome: Outcome) -> Response {
+        match outcome {
+            Outcome::Answer(reply) => self.send(reply),
+            Outcome::Silence => {
+                self.wire.cut();
+                Self::unsent()
+            }
+        }
+    }
+}
+
+/// Neither a status line nor anything that could be taken for one.
+const GARBAGE: &[u8] = b"\x15\x03\x03\x00\x02\x02\x46\x00\xff\xfe canary garbage, no HTTP\r\n\r\n";
+
+/// Gives an answer its correlation id and turns it into HTTP.
+pub(super) fn finish(app: &App, mut reply: Reply) -> Response {
+    let correlation = app.world().correlation();
+    reply.correlate(&correlation);
+    let (body, media_type) = reply.rendered();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).expect("a reply has a valid status");
+    let headers = response.headers_mut();
+    let media_type = HeaderValue::from_str(media_type).expect("a media type is a header value");
+    headers.insert(header::CONTENT_TYPE, media_type);
+    for (name, value) in &reply.headers {
+        let name = HeaderName::try_from(name).expect("header names were checked");
+        let value = HeaderValue::try_from(value).expect("header values were checked");
+        headers.insert(name, value);
+    }
+    response
+}
+
+/// Sends the same answer one byte at a time.
+async fn dribble(response: Response, pause: Duration) -> Response {
+    let (mut head, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .expect("a finished answer is in memory");
+    head.headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let drops = futures_util::stream::unfold(bytes, move |mut left: Bytes| async move {
+        if left.is_empty() {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        let drop = left.split_to(1);
+        Some((Ok::<_, std::convert::Infallible>(drop), left))
+    });
+    Response::from_parts(head, Body::from_stream(drops))
+}

@@ -1,0 +1,152 @@
+//! One tenant of the emulated platform: its client and settings, what it stored and what was counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::session::{Change, Session};
+use super::settings::Settings;
+
+/// The two places that a tenant talks to; each has its own `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Token,
+    Deliver,
+}
+
+/// Everything that is counted, once a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counters {
+    pub(super) delivered: u64,
+    pub(super) unauthorized: u64,
+    pub(super) forbidden: u64,
+    pub(super) throttled: u64,
+    pub(super) duplicates_suppressed: u64,
+    pub(super) order_inversions: u64,
+    pub(super) late: u64,
+    pub(super) undeclared_gaps: u64,
+    pub(super) after_last: u64,
+    pub(super) conflicts: u64,
+    pub(super) token_requests: u64,
+    pub(super) token_refusals: u64,
+    pub(super) tokens_issued: u64,
+    pub(super) expired_tokens: u64,
+    pub(super) inside_forbidden_window: u64,
+    pub(super) faults: u64,
+}
+
+impl Counters {
+    pub(super) fn stored(&mut self, change: Change) {
+        self.delivered += change.stored;
+        self.duplicates_suppressed += change.duplicates;
+        self.order_inversions += change.inversions;
+        self.late += change.late;
+        self.undeclared_gaps = self.undeclared_gaps.saturating_add(change.undeclared);
+        self.after_last += change.after_last;
+    }
+
+    pub(super) fn fields(&self) -> [(&'static str, u64); 16] {
+        [
+            ("delivered", self.delivered),
+            ("duplicates_suppressed", self.duplicates_suppressed),
+            ("order_inversions", self.order_inversions),
+            ("late", self.late),
+            ("undeclared_gaps", self.undeclared_gaps),
+            ("after_last", self.after_last),
+            ("conflicts", self.conflicts),
+            ("token_requests", self.token_requests),
+            ("token_refusals", self.token_refusals),
+            ("tokens_issued", self.tokens_issued),
+            ("expired_tokens", self.expired_tokens),
+            ("unauthorized", self.unauthorized),
+            ("forbidden", self.forbidden),
+            ("throttled", self.throttled),
+            ("inside_forbidden_window", self.inside_forbidden_window),
+            ("faults", self.faults),
+        ]
+    }
+}
+
+/// A span that the tenant was asked to stay away for. Times count from the emulator's start.
+#[derive(Debug, Clone, Copy)]
+struct Forbidden {
+    told_at: Duration,
+    until: Duration,
+}
+
+/// An answer needs this long to reach a sender's other connections; what arrives earlier was under way.
+const TELLING: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) client_id: String,
+    pub(super) settings: Settings,
+    pub(super) counters: Counters,
+    /// By host and session id.
+    pub(super) sessions: BTreeMap<(String, String), Session>,
+    /// Keys of requests that are being worked on.
+    pub(super) in_progress: BTreeSet<String>,
+    forbidden: [Option<Forbidden>; 2],
+}
+
+impl Tenant {
+    pub(super) fn new(name: &str, secret: String, token_life: Duration) -> Self {
+        Self {
+            client_id: format!("client-{name}"),
+            settings: Settings::new(name, secret, token_life),
+            counters: Counters::default(),
+            sessions: BTreeMap::new(),
+            in_progress: BTreeSet::new(),
+            forbidden: [None; 2],
+        }
+    }
+
+    /// Notes an arrival: inside a span that the tenant was asked to stay away for, or not.
+    pub(super) fn arrived(&mut self, place: Place, now: Duration) {
+        let inside = self.forbidden[place as usize]
+            .is_some_and(|span| now > span.told_at + TELLING && now < span.until);
+        self.counters.inside_forbidden_window += u64::from(inside);
+    }
+
+    /// Notes that an answer with `Retry-After` went out.
+    pub(super) fn told_to_wait(&mut self, place: Place, now: Duration, seconds: u64) {
+        let until = now.saturating_add(Duration::from_secs(seconds));
+        self.forbidden[place as usize] = Some(Forbidden {
+            told_at: now,
+            until,
+        });
+    }
+
+    /// Sequences declared missing, over all sessions.
+    pub(super) fn gaps(&self) -> u64 {
+        self.sessions
+            .values()
+            .map(Session::declared)
+            .fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_was_told_and_comes_back_too_early_is_inside_the_window() {
+        let mut tenant = Tenant::new("acme", "canary".to_owned(), Duration::ZERO);
+        let at = |millis: u64| Duration::from_millis(60_000 + millis);
+        tenant.arrived(Place::Deliver, at(0));
+        tenant.told_to_wait(Place::Deliver, at(0), 2);
+        for (millis, place, inside) in [
+            (50, Place::Deliver, 0),
+            (500, Place::Token, 0),
+            (500, Place::Deliver, 1),
+            (1999, Place::Deliver, 2),
+            (2000, Place::Deliver, 2),
+        ] {
+            tenant.arrived(place, at(millis));
+            assert_eq!(
+                tenant.counters.inside_forbidden_window, inside,
+                "{place:?} at {millis} ms"
+            );
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The whole emulated platform as plain data behind one lock. Its decisions take the time as an argument, counted from the
+//! emulator's start, and perform no network I/O.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use serde_json::{Map, Value, json};
+
+use super::keys;
+use super::reply::Reply;
+use super::session::Spool;
+use super::tenant::{Counters, Place, Tenant};
+
+/// A token that was handed out.
+#[derive(Debug, Clone)]
+pub(super) struct Issued {
+    pub(super) tenant: String,
+    pub(super) scopes: Vec<String>,
+    pub(super) expires_at: Duration,
+    pub(super) revoked: bool,
+    /// Its end was put into the ledger.
+    pub(super) counted: bool,
+}
+
+/// What a bearer token turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    Absent,
+    Unknown,
+    Expired,
+    Revoked,
+    Good { scopes: Vec<String> },
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) tenants: BTreeMap<String, Tenant>,
+    tokens: HashMap<String, Issued>,
+    pub(super) spool: Spool,
+    /// What cannot be laid to a tenant: unknown clients and tokens.
+    pub(super) strangers: Counters,
+    seed: u64,
+    drawn: u64,
+}
+
+/// Tokens remembered before those whose end was counted are forgotten; a forgotten one is refused as unknown.
+const TOKENS_MAX: usize = 100_000;
+
+/// The tenants' names, in order: three that read like customers, then `t4`, `t5`, …
+pub(super) fn tenant_name(index: usize) -> String {
+    match index {
+        0 => "acme".to_owned(),
+        1 => "globex".to_owned(),
+        2 => "initech".to_owned(),
+        later => format!("t{}", later + 1),
+    }
+}
+
+impl World {
+    pub(super) fn new(tenants: usize, seed: u64, token_life: Duration, spool: Spool) -> Self {
+        let mut world = Self {
+            tenants: BTreeMap::new(),
+            tokens: HashMap::new(),
+            spool,
+            strangers: Counters::default(),
+            seed,
+            drawn: 0,
+        };
+        for name in (0..tenants).map(tenant_name) {
+            let secret = format!("canary-secret-{name}-{}", world.draw());
+            world
+                .tenants
+                .insert(name.clone(), Tenant::new(&name, secret, token_life));
+        }
+        world
+    }
+
+    /// The next of a reproducible series of 32 hex digits.
+    pub(super) fn draw(&mut self) -> String {
+        self.drawn += 1;
+        let text = format!("{}/{}", self.seed, self.drawn);
+        keys::hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
+    }
+
+    /// Remembers a token that is handed out. Ended ones make room when there are very many.
+    pub(super) fn remember(&mut self, token: String, issued: Issued) {
+        if self.tokens.len() >= TOKENS_MAX {
+            self.tokens.retain(|_, known| !known.counted);
+        }
+        self.tokens.insert(token, issued);
+    }
+
+    /// A correlation id in the shape of a UUID.
+    pub(super) fn correlation(&mut self) -> String {
+        let hex = self.draw();
+        format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
+    }
+
+    /// The tenant of a client id.
+    pub(super) fn tenant_of_client(&self, client_id: &str) -> Option<String> {
+        self.tenants
+            .iter()
+            .find(|(_, tenant)| tenant.client_id == client_id)
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Where a bearer token stands, and whose it is as far as that is known.
+    pub(super) fn standing(
+        &self,
+        token: Option<&str>,
+        now: Duration,
+    ) -> (Standing, Option<String>) {
+        let Some(token) = token else {
+            return (Standing::Absent, None);
+        };
+        let Some(issued) = self.tokens.get(token) else {
+            return (Standing::Unknown, None);
+        };
+        let disabled = self
+            .tenants
+            .get(&issued.tenant)
+            .is_none_or(|tenant| tenant.settings.disabled);
+        let standing = if issued.revoked || disabled {
+            Standing::Revoked
+        } else if now >= issued.expires_at {
+            Standing::Expired
+        } else {
+            Standing::Good {
+                scopes: issued.scopes.clone(),
+            }
+        };
+        (standing, Some(issued.tenant.clone()))
+    }
+
+    pub(super) fn counters(&mut self, tenant: Option<&str>) -> &mut Counters {
+        match tenant.and_then(|name| self.tenants.get_mut(name)) {
+            Some(tenant) => &mut tenant.counters,
+            None => &mut self.strangers,
+        }
+    }
+
+    /// Counts the tokens whose life ended before this sign of life of their tenant. A revoked one did not expire.
+    fn count_expired(&mut self, tenant: &str, now: Duration) {
+        let mut ended = 0;
+        for issued in self.tokens.values_mut() {
+            let over = !issued.counted && now >= issued.expires_at && issued.tenant == tenant;
+            if over {
+                issued.counted = true;
+                ended += u64::from(!issued.revoked);
+            }
+        }
+        self.counters(Some(tenant)).expired_tokens += ended;
+    }
+
+    /// Notes a request's arrival, before anything is done about it.
+    pub(super) fn arrived(&mut self, tenant: Option<&str>, place: Place, now: Duration) {
+        self.counters(tenant).token_requests += u64::from(place == Place::Token);
+        let Some(name) = tenant else { return };
+        self.count_expired(name, now);
+        if let Some(tenant) = self.tenants.get_mut(name) {
+            tenant.arrived(place, now);
+        }
+    }
+
+    /// Counts what an answer says.
+    pub(super) fn answered(
+        &mut self,
+        tenant: Option<&str>,
+        place: Place,
+        reply: &Reply,
+        now: Duration,
+    ) {
+        let throttled = reply.status == 429 || reply.says_rate_limited();
+        let counters = self.counters(tenant);
+        counters.throttled += u64::from(throttled);
+        match place {
+            Place::Token => counters.token_refusals += u64::from(reply.status >= 400),
+            Place::Deliver => {
+                counters.unauthorized += u64::from(reply.status == 401);
+                counters.forbidden += u64::from(reply.status == 403);
+            }
+        }
+        let wait = reply
+            .header("Retry-After")
+            .and_then(|text| text.parse().ok());
+        if let (Some(seconds), Some(tenant)) =
+            (wait, tenant.and_then(|name| self.tenants.get_mut(name)))
+        {
+            tenant.told_to_wait(place, now, seconds);
+        }
+    }
+
+    /// Merges `change` into a tenant: all of it or, where it is refused, nothing.
+    pub(super) fn change(&mut self, name: &str, change: &Value) -> Result<Value, Reply> {
+        let tenant = self
+            .tenants
+            .get_mut(name)
+            .ok_or_else(|| Reply::error(404, "not.found", &format!("no tenant {name:?}")))?;
+        let (settings, revokes) = tenant.settings.changed(change)?;
+        tenant.settings = settings;
+        if revokes {
+            for issued in self
+                .tokens
+                .values_mut()
+                .filter(|issued| issued.tenant == name)
+            {
+                issued.revoked = true;
+            }
+        }
+        Ok(self.tenants[name].settings.view())
+    }
+
+    /// Everything that was stored and counted, in the shape that scripts rely on.
+    pub(super) fn ledger(&self) -> io::Result<Value> {
+        let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut add = |counters: &Counters| {
+            for (name, count) in counters.fields() {
+                let total = totals.entry(name).or_default();
+                *total = count.saturating_add(*total);
+            }
+        };
+        add(&self.strangers);
+        let mut tenants = Map::new();
+        let mut gaps = 0;
+        for (name, tenant) in &self.tenants {
+            add(&tenant.counters);
+            gaps = tenant.gaps().saturating_add(gaps);
+            let mut entry = Map::new();
+            entry.insert("sessions".to_owned(), self.sessions(tenant)?);
+            entry.insert("gaps".to_owned(), json!(tenant.gaps()));
+            for (name, count) in tenant.counters.fields() {
+                entry.insert(name.to_owned(), json!(count));
+            }
+            tenants.insert(name.clone(), Value::Object(entry));
+        }
+        let mut ledger = Map::new();
+        ledger.insert("tenants".to_owned(), Value::Object(tenants));
+        ledger.insert("gaps".to_owned(), json!(gaps));
+        for (name, count) in totals {
+            ledger.insert(name.to_owned(), json!(count));
+        }
+        Ok(Value::Object(ledger))
+    }
+
+    /// A session's payloads in sequence order; `None` if there is no such session, or one of several hosts and none named.
+    pub(super) fn assemble(
+        &self,
+        tenant: &str,
+        session: &str,
+        host: Option<&str>,
+    ) -> Option<io::Result<Vec<u8>>> {
+        let mut found = self
+            .tenants
+            .get(tenant)?
+            .sessions
+            .iter()
+            .filter(|((of, id), _)| id == session && host.is_none_or(|host| of == host));
+        let (_, session) = found.next()?;
+        found
+            .next()
+            .is_none()
+            .then(|| session.assemble(&self.spool))
+    }
+
+    /// A tenant's sessions by id; an id that several hosts use stands as `host/id`.
+    fn sessions(&self, tenant: &Tenant) -> io::Result<Value> {
+        let mut sessions = Map::new();
+        for ((host, id), session) in &tenant.sessions {
+            let shared = tenant
+                .sessions
+                .keys()
+                .filter(|(_, other)| other == id)
+                .count()
+                > 1;
+            let name = if shared {
+                format!("{host}/{id}")
+            } else {
+                id.clone()
+            };
+            sessions.insert(name, session.entry(host, &self.spool)?);
+        }
+        Ok(Value::Object(sessions))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revoked_token_ends_without_expiring() {
+        let second = Duration::from_secs(1);
+        let spool = Spool::new(0).unwrap();
+        let mut world = World::new(1, 0, second, spool);
+        for name in ["first", "second"] {
+            let issued = Issued {
+                tenant: "acme".to_owned(),
+                scopes: Vec::new(),
+                expires_at: 5 * second,
+                revoked: name == "second",
+                counted: false,
+            };
+            world.remember(name.to_owned(), issued);
+        }
+        for (at, expired) in [(4, 0), (5, 1), (6, 1)] {
+            world.arrived(Some("acme"), Place::Deliver, at * second);
+            assert_eq!(world.tenants["acme"].counters.expired_tokens, expired);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Accepting a chunk: read, check and hash in the producer's thread, then one commit.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::commit::{ChunkRequest, Committed};
+use super::error::EnqueueError;
+use super::frame;
+use super::inner::{Inner, solo_name};
+use super::layout::{BLOCK, Layout};
+use super::recover::read_chunk;
+use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, Digest};
+
+/// How long a digest is waited for before the answer is "cannot tell".
+const DIGEST_PATIENCE: Duration = Duration::from_secs(1);
+/// Digests of a session that a repeat is looked for in.
+const REPEAT_WINDOW: usize = 64;
+/// Leaves room for arithmetic on sequences everywhere.
+const SEQUENCE_MAX: u64 = 1 << 53;
+const MEDIA_TYPE_MAX: usize = 255;
+
+/// A payload that was read to its end.
+struct Gathered {
+    bytes: u64,
+    digest: Digest,
+    /// Empty for a solo.
+    payload: Vec<u8>,
+    block_crcs: Vec<u8>,
+    solo: Option<u64>,
+}
+
+pub fn enqueue(
+    inner: &Inner,
+    chunk: NewChunk,
+    payload: &mut dyn Read,
+) -> Result<Enqueued, EnqueueError> {
+    check(inner, &chunk)?;
+    let gathered = gather(inner, &chunk, payload)?;
+    let solo = gathered.solo;
+    let answer = settle(inner, chunk, gathered);
+    let accepted = matches!(
+        &answer,
+        Ok(Enqueued {
+            outcome: Outcome::Accepted,
+            ..
+        })
+    );
+    // After a latch nobody knows whether the frame reached the disk; a file too many is removed at the next open.
+    let unsure = matches!(
+        &answer,
+        Err(EnqueueError::Latched(_) | EnqueueError::Closing)
+    );
+    if let Some(solo) = solo
+        && !accepted
+        && !unsure
+        && let Err(error) = inner.disk.remove(&inner.solo_path(solo))
+    {
+        tracing::warn!(file = solo_name(solo), %error, "payload file of a refused chunk stays");
+    }
+    answer
+}
+
+fn check(inner: &Inner, chunk: &NewChunk) -> Result<(), EnqueueError> {
+    let tenants = &inner.settings.tenants;
+    if !tenants.contains(&chunk.tenant) {
+        let names: Vec<&str> = tenants.iter().map(|tenant| tenant.as_str()).collect();
+        return Err(EnqueueError::UnknownTenant {
+            tenant: chunk.tenant.to_string(),
+            configured: names.join(", "),
+        });
+    }
+    if let Some(latched) = inner.latched() {
+        return Err(EnqueueError::Latched(latched));
+    }
+    if let SequenceChoice::Exactly(sequence) = chunk.sequence
+        && sequence > SEQUENCE_MAX
+    {
+        return Err(EnqueueError::SequenceTooHigh {
+            sequence,
+            limit: SEQUENCE_MAX,
+        });
+    }
+    let visible = |c: char| c.is_ascii_graphic() || c == ' ';
+    if chunk.media_type.len() > MEDIA_TYPE_MAX || !chunk.media_type.chars().all(visible) {
+        return Err(EnqueueError::MediaType);
+    }
+    if let Some(length) = chunk.length {
+        if length > inner.settings.max_chunk_bytes {
+            return Err(EnqueueError::TooLarge {
+                limit: inner.settings.max_chunk_bytes,
+            });
+        }
+        inner
+            .admit(&chunk.tenant, length)
+            .map_err(|full| EnqueueError::Full(*full))?;
+    }
+    Ok(())
+}
+
+fn gather(
+    inner: &Inner,
+    chunk: &NewChunk,
+    payload: &mut dyn Read,
+) -> Result<Gathered, EnqueueError> {
+    let inline_max = Layout {
+        segment_bytes: inner.settings.segment_bytes,
+    }
+    .inline_max();
+    let mut buffer = Vec::with_capacity(chunk.length.unwrap_or(0).min(inline_max) as usize + 1);
+    payload
+        .take(inline_max + 1)
+        .read_to_end(&mut buffer)
+        .map_err(EnqueueError::Payload)?;
+    if buffer.len() as u64 <= inline_max {
+        let gathered = Gathered {
+            bytes: buffer.len() as u64,
+            digest: Digest::of(&buffer),
+            block_crcs: frame::block_checksums(&buffer),
+            payload: buffer,
+            solo: None,
+        };
+        check_length(inner, chunk, gathered.bytes)?;
+        inner
+            .admit(&chunk.tenant, gathered.bytes)
+            .map_err(|full| EnqueueError::Full(*full))?;
+        return Ok(gathered);
+    }
+    let solo = super::roll::fresh_nonce();
+    let written = write_solo(inner, chunk, solo, buffer, payload);
+    if written.is_err() {
+        // It may not even exist.
+        let _ = inner.disk.remove(&inner.solo_path(solo));
+    }
+    written
+}
+
+fn check_length(inner: &Inner, chunk: &NewChunk, given: u64) -> Result<(), EnqueueError> {
+    if given == 0 {
+        return Err(EnqueueError::Empty);
+    }
+    if given > inner.settings.max_chunk_bytes {
+        return Err(EnqueueError::TooLarge {
+            limit: inner.settings.max_chunk_bytes,
+        });
+    }
+    match chunk.length {
+        Some(expected) if expected != given => Err(EnqueueError::LengthChanged { expected, given }),
+        _ => Ok(()),
+    }
+}
+
+/// Streams a large payload into its own file, block by block, and makes it durable.
+fn write_solo(
+    inner: &Inner,
+    chunk: &NewChunk,
+    solo: u64,
+    mut buffer: Vec<u8>,
+    payload: &mut dyn Read,
+) -> Result<Gathered, EnqueueError> {
+    let path: PathBuf = inner.solo_path(solo);
+    let file = inner.disk.create(&path).map_err(EnqueueError::Io)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut crcs = Vec::new();
+    let mut bytes = 0;
+    loop {
+        // Whole blocks, so that the checksums fall on their borders; the first pass has a megabyte at hand.
+        let whole = buffer.len() / BLOCK * BLOCK;
+        let ended = whole == 0;
+        let piece = if ended { &buffer[..] } else { &buffer[..whole] };
+        hasher.update(piece);
+        crcs.extend(frame::block_checksums(piece));
+        inner
+            .admit(&chunk.tenant, bytes + piece.len() as u64)
+            .map_err(|full| EnqueueError::Full(*full))?;
+        file.write_at(&[piece], bytes).map_err(EnqueueError::Io)?;
+        bytes += piece.len() as u64;
+        if bytes > inner.settings.max_chunk_bytes {
+            return Err(EnqueueError::TooLarge {
+                limit: inner.settings.max_chunk_bytes,
+            });
+        }
+        if ended {
+            break;
+        }
+        buffer.drain(..whole);
+        let wanted = (4 * BLOCK - buffer.len()) as u64;
+        (&mut *payload)
+            .take(wanted)
+            .read_to_end(&mut buffer)
+            .map_err(EnqueueError::Payload)?;
+    }
+    check_length(inner, chunk, bytes)?;
+    file.write_at(&[&crcs], bytes).map_err(EnqueueError::Io)?;
+    file.sync().map_err(EnqueueError::Io)?;
+    inner
+        .disk
+        .sync_dir(&inner.segments_dir())
+        .map_err(EnqueueError::Io)?;
+    let digest = Digest(*hasher.finalize().as_bytes());
+    Ok(Gathered {
+        bytes,
+        digest,
+        payload: Vec::new(),
+        block_crcs: Vec::new(),
+        solo: Some(solo),
+    })
+}
+
+/// One commit, or the answer for a sequence that was accepted before.
+fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued, EnqueueError> {
+    let sequence = match chunk.sequence {
+        SequenceChoice::Exactly(sequence) => sequence,
+        SequenceChoice::Next { .. } => 0,
+    };
+    let NewChunk {
+        tenant, session, ..
+    } = chunk;
+    let mut key = ChunkKey {
+        tenant,
+        session,
+        sequence,
+    };
+    if let SequenceChoice::Next {
+        refuse_repeat: true,
+    } = chunk.sequence
+    {
+        refuse_repeat(inner, &key, gathered.digest)?;
+    }
+    let Gathered {
+        bytes,
+        digest,
+        payload,
+        block_crcs,
+        solo,
+    } = gathered;
+    let meta = ChunkMeta {
+        key: key.clone(),
+        host: inner.settings.host.clone(),
+        started_at: chunk.started_at,
+        duration_ms: chunk.duration_ms,
+        media_type: chunk.media_type,
+        last: chunk.last,
+        bytes,
+        digest,
+    };
+    let request = ChunkRequest {
+        meta,
+        choice: chunk.sequence,
+        block_crcs,
+        payload,
+        solo,
+    };
+    let answer = inner.commits.chunk(request)?;
+    match answer.recv().unwrap_or(Err(EnqueueError::Closing))? {
+        Committed::Accepted(sequence) => {
+            key.sequence = sequence;
+            Ok(Enqueued {
+                key,
+                bytes,
+                digest,
+                outcome: Outcome::Accepted,
+            })
+        }
+        Committed::Member => compare(inner, key, bytes, digest),
+    }
+}
+
+fn refuse_repeat(inner: &Inner, key: &ChunkKey, digest: Digest) -> Result<(), EnqueueError> {
+    let session = key.session_key();
+    let remembered = inner.index.ask_briefly(DIGEST_PATIENCE, move |tables| {
+        tables.last_digests(&session, REPEAT_WINDOW)
+    });
+    // Without the index there is no memory of digests, and adding is what was asked for.
+    let found = remembered
+        .unwrap_or_default()
+        .into_iter()
+        .find(|(_, known)| *known == digest);
+    match found {
+        Some((sequence, _)) => Err(EnqueueError::Repeat {
+            session: key.session.to_string(),
+            sequence,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Same digest: known. Another: conflict. None to be had: the source must stay.
+fn compare(
+    inner: &Inner,
+    key: ChunkKey,
+    bytes: u64,
+    given: Digest,
+) -> Result<Enqueued, EnqueueError> {
+    let (session, sequence) = (key.session.to_string(), key.sequence);
+    match known_digest(inner, &key) {
+        Some(stored) if stored == given => {
+            let outcome = Outcome::Known(state_of(inner, &key));
+            Ok(Enqueued {
+                key,
+                bytes,
+                digest: given,
+                outcome,
+            })
+        }
+        Some(stored) => Err(EnqueueError::Conflict {
+            session,
+            sequence,
+            stored,
+            given,
+        }),
+        None => Err(EnqueueError::CannotTell { session, sequence }),
+    }
+}
+
+fn known_digest(inner: &Inner, key: &ChunkKey) -> Option<Digest> {
+    let asked = key.clone();
+    let indexed = inner
+        .index
+        .ask_briefly(DIGEST_PATIENCE, move |tables| tables.digest(&asked));
+    if let Ok(Some(digest)) = indexed {
+        return Some(digest);
+    }
+    // A dead letter's frame is found without the index.
+    let at = inner.notes().burials.get(key)?.at;
+    let slot = inner.slot(at.segment)?;
+    let word = match slot.segment.read_word(at.ordinal).ok()? {
+        super::word::Slot::Word(word) => word,
+        _ => return None,
+    };
+    read_chunk(&slot.segment.read_frame(word.start).ok()?).map(|meta| meta.digest)
+}
+
+fn state_of(inner: &Inner, key: &ChunkKey) -> ChunkState {
+    if inner.notes().burials.contains_key(key) {
+        return ChunkState::Dead;
+    }
+    let asked = key.clone();
+    let found = inner.index.ask_briefly(DIGEST_PATIENCE, move |tables| {
+        let owed = tables.owed(&asked.session_key(), asked.sequence)?.is_some();
+        Ok((owed, tables.is_purged(&asked)?))
+    });
+    match found {
+        Ok((true, _)) => ChunkState::Live,
+        Ok((false, true)) => ChunkState::Purged,
+        Ok((false, false)) => ChunkState::Delivered,
+        // The index knew the digest a moment ago and is lost now.
+        Err(_) => ChunkState::Live,
+    }
+}
+
+impl From<io::Error> for EnqueueError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,39 @@
+//! The index: the queue in sled, written behind the journal by one thread, which is also the only one that reads it.
+//!
+//! It may fall behind, which is normal, and it may be lost: an error, a panic, an answer that does not come, a row that does not read back. Then
+//! nothing is leased any more; what the journal made true stays true, and the next start rebuilds the index. The only
+//! module that names sled.
+
+mod rows;
+mod tables;
+mod thread;
+
+pub use rows::{Owed, RowKey, segment_of};
+pub use tables::Change;
+pub use thread::{Index, Opened};
+
+/// Why the index is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexFault {
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("index file: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("{what} ({key})")]
+    Disagrees { what: &'static str, key: String },
+    #[error("no answer within {0} s")]
+    Silent(u64),
+    #[error("its thread panicked")]
+    Panicked,
+    #[error("lost before: {0}")]
+    LostBefore(String),
+}
+
+impl IndexFault {
+    fn disagrees(what: &'static str, key: &[u8]) -> Self {
+        Self::Disagrees {
+            what,
+            key: String::from_utf8_lossy(key).escape_debug().to_string(),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Packed rows: one for at most 64 chunks of a session in a segment, instead of one a chunk, because a million rows cost
+//! sled seconds at open and a thousandth of them do not.
+//!
+//! Key: tenant 0 session 0 first sequence (u64, big-endian) segment (u32, big-endian). Rows of a session stand by their
+//! first sequence, which stays in the key when its chunk leaves. Value: record, then its CRC-32.
+
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::IndexFault;
+use crate::model::{SessionId, SessionKey, TenantId, Timestamp};
+use crate::store::layout::SegmentId;
+use crate::store::record;
+
+const VERSION: u8 = 1;
+const ROW_MAX: usize = 64;
+const ROW_BYTES: u64 = 64 << 10;
+/// Tails remembered so that a busy session's next chunk needs no lookup.
+const TAILS_MAX: usize = 4096;
+
+pub type RowKey = Vec<u8>;
+
+pub trait Entry: Clone + Serialize + DeserializeOwned {
+    fn sequence(&self) -> u64;
+}
+
+/// An owed chunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    pub sequence: u64,
+    pub number: u64,
+    pub ordinal: u32,
+    pub start: u32,
+    pub bytes: u64,
+    pub accepted_at: Timestamp,
+}
+
+/// A chunk whose digest is remembered, whatever became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub sequence: u64,
+    pub digest: [u8; 32],
+}
+
+impl Entry for Owed {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+impl Entry for Seen {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+pub fn session_prefix(session: &SessionKey) -> RowKey {
+    let mut key = tenant_prefix(&session.tenant);
+    key.extend_from_slice(session.session.as_str().as_bytes());
+    key.push(0);
+    key
+}
+
+pub fn tenant_prefix(tenant: &TenantId) -> RowKey {
+    let mut key = tenant.as_str().as_bytes().to_vec();
+    key.push(0);
+    key
+}
+
+/// The session's key followed by one sequence: the form of the small trees.
+pub fn sequence_key(session: &SessionKey, sequence: u64) -> RowKey {
+    let mut key = session_prefix(session);
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// Takes a row key, or a sequence key, apart.
+pub fn parse_key(key: &[u8]) -> Option<(SessionKey, u64, &[u8])> {
+    let (tenant, rest) = split_at_zero(key)?;
+    let (session, rest) = split_at_zero(rest)?;
+    let (first, rest) = rest.split_first_chunk::<8>()?;
+    let tenant: TenantId = std::str::from_utf8(tenant).ok()?.parse().ok()?;
+    let session: SessionId = std::str::from_utf8(session).ok()?.parse().ok()?;
+    Some((
+        SessionKey { tenant, session },
+        u64::from_be_bytes(*first),
+        rest,
+    ))
+}
+
+fn split_at_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|&byte| byte == 0)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+pub fn segment_of(key: &[u8]) -> Option<SegmentId> {
+    let (_, tail) = key.split_last_chunk::<4>()?;
+    Some(SegmentId(u32::from_be_bytes(*tail)))
+}
+
+fn encode<E: Entry>(entries: &[E]) -> Vec<u8> {
+    seal(record::encode(VERSION, &entries, ROW_BYTES))
+}
+
+pub fn decode<E: Entry>(key: &[u8], value: &[u8]) -> Result<Vec<E>, IndexFault> {
+    unseal(value)
+        .and_then(|body| record::decode(VERSION, body, ROW_BYTES).ok())
+        .ok_or_else(|| IndexFault::disagrees("a row does not read back", key))
+}
+
+/// Appends a CRC-32.
+pub fn seal(mut body: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&body);
+    body.extend_from_slice(&crc.to_le_bytes());
+    body
+}
+
+pub fn unseal(value: &[u8]) -> Option<&[u8]> {
+    let (body, crc) = value.split_last_chunk::<4>()?;
+    (crc32fast::hash(body).to_le_bytes() == *crc).then_some(body)
+}
+
+/// One tree of packed rows, with the changes of the batch under way.
+pub struct Rows<E> {
+    tree: sled::Tree,
+    pending: HashMap<RowKey, Vec<E>>,
+    tails: HashMap<SessionKey, RowKey>,
+}
+
+impl<E: Entry> Rows<E> {
+    pub fn new(tree: sled::Tree) -> Self {
+        Self {
+            tree,
+            pending: HashMap::new(),
+            tails: HashMap::new(),
+        }
+    }
+
+    pub fn tree(&self) -> &sled::Tree {
+        debug_assert!(self.pending.is_empty(), "readers come after the batch");
+        &self.tree
+    }
+
+    fn load(&mut self, key: &RowKey) -> Result<&mut Vec<E>, IndexFault> {
+        if !self.pending.contains_key(key) {
+            let entries = match self.tree.get(key)? {
+                Some(value) => decode(key, &value)?,
+                None => Vec::new(),
+            };
+            self.pending.insert(key.clone(), entries);
+        }
+        Ok(self.pending.get_mut(key).expect("inserted above"))
+    }
+
+    /// Adds an entry behind the session's last one, or in a row of its own.
+    pub fn append(
+        &mut self,
+        session: &SessionKey,
+        segment: SegmentId,
+        entry: E,
+    ) -> Result<(), IndexFault> {
+        let sequence = entry.sequence();
+        if let Some(tail) = self.tails.get(session).cloned()
+            && segment_of(&tail) == Some(segment)
+        {
+            let row = self.load(&tail)?;
+            let behind = row.last().is_some_and(|last| last.sequence() < sequence);
+            if behind && row.len() < ROW_MAX {
+                row.push(entry);
+                return Ok(());
+            }
+        }
+        let mut key = sequence_key(session, sequence);
+        key.extend_from_slice(&segment.0.to_be_bytes());
+        let row = self.load(&key)?;
+        let at = row.partition_point(|other| other.sequence() < sequence);
+        if row
+            .get(at)
+            .is_some_and(|other| other.sequence() == sequence)
+        {
+            row[at] = entry;
+        } else {
+            row.insert(at, entry);
+        }
+        if self.tails.len() >= TAILS_MAX {
+            self.tails.clear();
+        }
+        self.tails.insert(session.clone(), key);
+        Ok(())
+    }
+
+    pub fn remove(&mut self, key: &RowKey, sequence: u64) -> Result<(), IndexFault> {
+        self.load(key)?.retain(|entry| entry.sequence() != sequence);
+        Ok(())
+    }
+
+    /// Makes the batch visible to readers.
+    pub fn apply(&mut self) -> Result<(), IndexFault> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut batch = sled::Batch::default();
+        for (key, entries) in self.pending.drain() {
+            if entries.is_empty() {
+                batch.remove(key);
+            } else {
+                batch.insert(key, encode(&entries));
+            }
+        }
+        Ok(self.tree.apply_batch(batch)?)
+    }
+
+    pub fn clear(&mut self) -> Result<(), IndexFault> {
+        self.pending.clear();
+        self.tails.clear();
+        Ok(self.tree.clear()?)
+    }
+
+    /// Removes the rows of segments for which `gone` says so.
+    pub fn remove_segments(&mut self, gone: impl Fn(SegmentId) -> bool) -> Result<(), IndexFault> {
+        self.tails.clear();
+        for item in self.tree.iter() {
+            let (key, _) = item?;
+            if segment_of(&key).is_some_and(&gone) {
+                self.tree.remove(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The row and the entry with the lowest sequence of a session.
+    pub fn lowest(&self, session: &SessionKey) -> Result<Option<(RowKey, E)>, IndexFault> {
+        let mut best: Option<(RowKey, E)> = None;
+        for item in self.tree().scan_prefix(session_prefix(session)) {
+            let (key, value) = item?;
+            let (_, first, _) = parse_key(&key)
+                .ok_or_else(|| IndexFault::disagrees("a key does not read back", &key))?;
+            if best
+                .as_ref()
+                .is_some_and(|(_, entry)| entry.sequence() < first)
+            {
+                break;
+            }
+            let lowest = decode::<E>(&key, &value)?.into_iter().next();
+            if let Some(entry) = lowest
+                && best
+                    .as_ref()
+                    .is_none_or(|(_, other)| entry.sequence() < other.sequence())
+            {
+                best = Some((key.to_vec(), entry));
+            }
+        }
+        Ok(best)
+    }
+
+    /// The row and the entry of one sequence.
+    pub fn find(
+        &self,
+        session: &SessionKey,
+        sequence: u64,
+    ) -> Result<Option<(RowKey, E)>, IndexFault> {
+        let prefix = session_prefix(session);
+        let mut end = sequence_key(session, sequence);
+        end.extend_from_slice(&[0xff; 4]);
+        // Rows may overlap, so every row that begins at or before the sequence is a candidate; the nearest first.
+        for item in self.tree().range(prefix.clone()..=end).rev() {
+            let (key, value) = item?;
+            let entries = decode::<E>(&key, &value)?;
+            if let Some(entry) = entries.into_iter().find(|e| e.sequence() == sequence) {
+                return Ok(Some((key.to_vec(), entry)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The `limit` highest sequences of a session, highest first.
+    pub fn last(&self, session: &SessionKey, limit: usize) -> Result<Vec<E>, IndexFault> {
+        let mut entries: Vec<E> = Vec::new();
+        for item in self.tree().scan_prefix(session_prefix(session)).rev() {
+            let (key, value) = item?;
+            entries.extend(decode::<E>(&key, &value)?);
+            // A few rows more than needed, because rows may overlap.
+            if entries.len() >= limit + 4 * ROW_MAX {
+                break;
+            }
+        }
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.sequence()));
+        entries.truncate(limit);
+        Ok(entries)
+    }
+}

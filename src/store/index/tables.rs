@@ -1,0 +1,354 @@
+//! The trees and what is asked of them.
+//!
+//! | tree | key | value |
+//! |---|---|---|
+//! | `owed` | packed row | chunks to lease |
+//! | `seen` | packed row | digests of everything accepted |
+//! | `retry` | session, sequence | deadline and history of a live chunk that failed |
+//! | `purged` | session, sequence | nothing |
+//! | `meta` | `clean` | the mark of the clean close this index belongs to |
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::IndexFault;
+use super::rows::{Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, tenant_prefix, unseal};
+use crate::clock::Deadline;
+use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey, TenantId, Timestamp};
+use crate::store::layout::SegmentId;
+use crate::store::record;
+
+const VERSION: u8 = 1;
+/// Modest, because sled's resident memory is a multiple of it.
+const CACHE_BYTES: u64 = 8 << 20;
+const HISTORY_MAX: usize = 8;
+
+/// One fact of the journal, on its way into the index.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Accepted: to be leased, and its digest remembered.
+    Accept {
+        session: SessionKey,
+        segment: SegmentId,
+        owed: Owed,
+        digest: Digest,
+    },
+    /// Remembered only; it is not owed (a rebuild).
+    Remember {
+        session: SessionKey,
+        segment: SegmentId,
+        sequence: u64,
+        digest: Digest,
+    },
+    /// Owed again.
+    Owe {
+        session: SessionKey,
+        segment: SegmentId,
+        owed: Owed,
+    },
+    /// No longer owed.
+    Settle {
+        session: SessionKey,
+        row: RowKey,
+        sequence: u64,
+    },
+    /// Failed; tried again later.
+    Retry {
+        key: ChunkKey,
+        until: Deadline,
+        record: Option<FailureRecord>,
+    },
+    Purged {
+        key: ChunkKey,
+    },
+}
+
+impl Change {
+    /// The session that a lane should look at because of this.
+    pub fn arrival(&self) -> Option<&SessionKey> {
+        match self {
+            Self::Accept { session, .. } | Self::Owe { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+}
+
+/// What is kept of a live chunk's failures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    pub until: Deadline,
+    pub history: Vec<FailureRecord>,
+}
+
+pub struct Tables {
+    db: sled::Db,
+    owed: Rows<Owed>,
+    seen: Rows<Seen>,
+    retry: sled::Tree,
+    purged: sled::Tree,
+    meta: sled::Tree,
+    /// sled's flush is no sync: this handle on its file makes it one.
+    file: File,
+}
+
+impl Tables {
+    pub fn open(path: &Path) -> Result<Self, IndexFault> {
+        let db = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .print_profile_on_drop(false)
+            .open()?;
+        let file = File::open(path.join("db"))?;
+        Ok(Self {
+            owed: Rows::new(db.open_tree("owed")?),
+            seen: Rows::new(db.open_tree("seen")?),
+            retry: db.open_tree("retry")?,
+            purged: db.open_tree("purged")?,
+            meta: db.open_tree("meta")?,
+            db,
+            file,
+        })
+    }
+
+    /// Applies changes; they are visible to readers afterwards, and durable after [`Self::sync`].
+    pub fn apply(&mut self, changes: &[Change]) -> Result<(), IndexFault> {
+        for change in changes {
+            match change {
+                Change::Accept {
+                    session,
+                    segment,
+                    owed,
+                    digest,
+                } => {
+                    let seen = Seen {
+                        sequence: owed.sequence,
+                        digest: digest.0,
+                    };
+                    self.owed.append(session, *segment, owed.clone())?;
+                    self.seen.append(session, *segment, seen)?;
+                }
+                Change::Remember {
+                    session,
+                    segment,
+                    sequence,
+                    digest,
+                } => {
+                    let seen = Seen {
+                        sequence: *sequence,
+                        digest: digest.0,
+                    };
+                    self.seen.append(session, *segment, seen)?;
+                }
+                Change::Owe {
+                    session,
+                    segment,
+                    owed,
+                } => {
+                    self.owed.append(session, *segment, owed.clone())?;
+                }
+                Change::Settle {
+                    session,
+                    row,
+                    sequence,
+                } => {
+                    self.owed.remove(row, *sequence)?;
+                    self.retry.remove(sequence_key(session, *sequence))?;
+                }
+                Change::Retry { key, until, record } => self.note_retry(key, *until, record)?,
+                Change::Purged { key } => {
+                    let row = sequence_key(&key.session_key(), key.sequence);
+                    self.purged.insert(row, &[])?;
+                }
+            }
+        }
+        self.owed.apply()?;
+        self.seen.apply()
+    }
+
+    fn note_retry(
+        &self,
+        key: &ChunkKey,
+        until: Deadline,
+        failure: &Option<FailureRecord>,
+    ) -> Result<(), IndexFault> {
+        let row = sequence_key(&key.session_key(), key.sequence);
+        let mut history = self
+            .retry_at(&row)?
+            .map_or_else(Vec::new, |retry| retry.history);
+        history.extend(failure.clone());
+        let surplus = history.len().saturating_sub(HISTORY_MAX);
+        history.drain(..surplus);
+        let retry = Retry {
+            until,
+            history: record::bounded_history(history),
+        };
+        self.retry.insert(
+            row,
+            seal(record::encode(VERSION, &retry, record::RECORD_MAX)),
+        )?;
+        Ok(())
+    }
+
+    fn retry_at(&self, row: &[u8]) -> Result<Option<Retry>, IndexFault> {
+        let Some(value) = self.retry.get(row)? else {
+            return Ok(None);
+        };
+        unseal(&value)
+            .and_then(|body| record::decode(VERSION, body, record::RECORD_MAX).ok())
+            .map(Some)
+            .ok_or_else(|| IndexFault::disagrees("a retry does not read back", row))
+    }
+
+    /// The lowest owed chunk of a session, and the row that holds it.
+    pub fn head(&self, session: &SessionKey) -> Result<Option<(RowKey, Owed)>, IndexFault> {
+        self.owed.lowest(session)
+    }
+
+    pub fn owed(
+        &self,
+        session: &SessionKey,
+        sequence: u64,
+    ) -> Result<Option<(RowKey, Owed)>, IndexFault> {
+        self.owed.find(session, sequence)
+    }
+
+    pub fn digest(&self, key: &ChunkKey) -> Result<Option<Digest>, IndexFault> {
+        let found = self.seen.find(&key.session_key(), key.sequence)?;
+        Ok(found.map(|(_, seen)| Digest(seen.digest)))
+    }
+
+    /// The last remembered digests of a session, highest sequence first.
+    pub fn last_digests(
+        &self,
+        session: &SessionKey,
+        limit: usize,
+    ) -> Result<Vec<(u64, Digest)>, IndexFault> {
+        let last = self.seen.last(session, limit)?;
+        Ok(last
+            .into_iter()
+            .map(|seen| (seen.sequence, Digest(seen.digest)))
+            .collect())
+    }
+
+    pub fn retry(&self, key: &ChunkKey) -> Result<Option<Retry>, IndexFault> {
+        self.retry_at(&sequence_key(&key.session_key(), key.sequence))
+    }
+
+    /// Every chunk that waits for its next try.
+    pub fn retries(&self) -> Result<Vec<(ChunkKey, Retry)>, IndexFault> {
+        let mut found = Vec::new();
+        for item in self.retry.iter() {
+            let (row, _) = item?;
+            let (session, sequence, _) = parse_key(&row)
+                .ok_or_else(|| IndexFault::disagrees("a key does not read back", &row))?;
+            if let Some(retry) = self.retry_at(&row)? {
+                let SessionKey { tenant, session } = session;
+                found.push((
+                    ChunkKey {
+                        tenant,
+                        session,
+                        sequence,
+                    },
+                    retry,
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn is_purged(&self, key: &ChunkKey) -> Result<bool, IndexFault> {
+        Ok(self
+            .purged
+            .contains_key(sequence_key(&key.session_key(), key.sequence))?)
+    }
+
+    /// Owed chunks of a tenant with an enqueue number at most `number`, and those below them in their sessions.
+    pub fn owed_through(&self, tenant: &TenantId, number: u64) -> Result<u64, IndexFault> {
+        let mut fences: std::collections::HashMap<SessionKey, Vec<(u64, bool)>> =
+            Default::default();
+        self.each_owed(tenant, |session, owed| {
+            fences
+                .entry(session.clone())
+                .or_default()
+                .push((owed.sequence, owed.number <= number));
+        })?;
+        let enclosed = fences.into_values().map(|chunks| {
+            let highest = chunks
+                .iter()
+                .filter(|(_, inside)| *inside)
+                .map(|(s, _)| *s)
+                .max();
+            chunks
+                .iter()
+                .filter(|(sequence, _)| Some(*sequence) <= highest)
+                .count() as u64
+        });
+        Ok(enclosed.sum())
+    }
+
+    /// Owed chunks of all tenants.
+    pub fn owed_count(&self) -> Result<u64, IndexFault> {
+        let mut count = 0;
+        for item in self.owed.tree().iter() {
+            let (key, value) = item?;
+            count += super::rows::decode::<Owed>(&key, &value)?.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// Acceptance times of a tenant's oldest and newest owed chunk.
+    pub fn ages(&self, tenant: &TenantId) -> Result<Option<(Timestamp, Timestamp)>, IndexFault> {
+        let mut span: Option<(Timestamp, Timestamp)> = None;
+        self.each_owed(tenant, |_, owed| {
+            let at = owed.accepted_at;
+            let (oldest, newest) = span.unwrap_or((at, at));
+            span = Some((oldest.min(at), newest.max(at)));
+        })?;
+        Ok(span)
+    }
+
+    fn each_owed(
+        &self,
+        tenant: &TenantId,
+        mut visit: impl FnMut(&SessionKey, &Owed),
+    ) -> Result<(), IndexFault> {
+        for item in self.owed.tree().scan_prefix(tenant_prefix(tenant)) {
+            let (key, value) = item?;
+            let (session, _, _) = parse_key(&key)
+                .ok_or_else(|| IndexFault::disagrees("a key does not read back", &key))?;
+            for owed in super::rows::decode::<Owed>(&key, &value)? {
+                visit(&session, &owed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties what a rebuild fills again: the queue, and the digests that stand in `present` segments.
+    pub fn clear_for_rebuild(
+        &mut self,
+        present: impl Fn(SegmentId) -> bool,
+    ) -> Result<(), IndexFault> {
+        self.owed.clear()?;
+        self.seen.remove_segments(present)
+    }
+
+    pub fn clean_mark(&self) -> Result<Option<u64>, IndexFault> {
+        let mark = self.meta.get("clean")?;
+        Ok(mark.and_then(|value| Some(u64::from_le_bytes(value.as_ref().try_into().ok()?))))
+    }
+
+    pub fn set_clean_mark(&self, mark: u64) -> Result<(), IndexFault> {
+        self.meta.insert("clean", &mark.to_le_bytes())?;
+        Ok(())
+    }
+
+    /// Makes everything applied survive a power cut.
+    pub fn sync(&self) -> Result<(), IndexFault> {
+        self.db.flush()?;
+        self.file.sync_data()?;
+        Ok(())
+    }
+}

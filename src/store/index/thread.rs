@@ -1,0 +1,322 @@
+//! The index's one thread and the handle that everyone else holds.
+
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::IndexFault;
+use super::tables::{Change, Tables};
+use crate::model::SessionKey;
+use crate::sabotage::{Sabotage, Sabotaged};
+
+/// The index is lost when it says nothing for so long.
+pub const SILENCE: Duration = Duration::from_secs(5);
+/// A large index may take its time to open.
+const OPEN_SILENCE: Duration = Duration::from_secs(60);
+/// Changes that may wait; beyond it the journal waits for the index, up to [`SILENCE`].
+const QUEUE_MAX: usize = 16 * 1024;
+/// Changes applied in one go.
+const BATCH_MAX: usize = 512;
+
+type Question = Box<dyn FnOnce(&mut Tables) -> Result<(), IndexFault> + Send>;
+
+enum Job {
+    Change(Box<Change>),
+    Ask(Question),
+    Close(SyncSender<()>),
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Why the index is lost.
+    lost: Option<String>,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something to do, or lost.
+    filled: Condvar,
+    /// Room again, or lost.
+    drained: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no holder panics")
+    }
+
+    fn lose(&self, cause: &IndexFault) {
+        let mut queue = self.lock();
+        if queue.lost.is_none() {
+            tracing::error!(cause = %cause, "index lost; nothing is leased until the next start");
+            queue.lost = Some(cause.to_string());
+        }
+        queue.jobs.clear();
+        drop(queue);
+        self.filled.notify_all();
+        self.drained.notify_all();
+    }
+}
+
+/// A handle on the index. Calls block until the thread answers, at most [`SILENCE`].
+#[derive(Clone)]
+pub struct Index {
+    shared: Arc<Shared>,
+}
+
+/// An index and how it was found.
+pub struct Opened {
+    pub index: Index,
+    pub path: PathBuf,
+    /// The mark of the clean close that it belongs to.
+    pub clean_mark: Option<u64>,
+}
+
+impl Index {
+    /// Opens the index at `path` in a thread of its own. `arrived` is called from there with the sessions that got work.
+    pub fn open(
+        path: &Path,
+        sabotaged: Sabotaged,
+        arrived: impl Fn(Vec<SessionKey>) + Send + 'static,
+    ) -> Result<Opened, IndexFault> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+        });
+        let (report, reported) = sync_channel(1);
+        let place = path.to_owned();
+        let inside = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("index".into())
+            .spawn(move || {
+                let opened = catch_unwind(|| {
+                    let tables = Tables::open(&place)?;
+                    let mark = tables.clean_mark()?;
+                    // Whoever opens it makes it unclean until it is closed again.
+                    tables.set_clean_mark(0)?;
+                    Ok((tables, mark))
+                });
+                match opened.unwrap_or(Err(IndexFault::Panicked)) {
+                    Ok((tables, mark)) => {
+                        if report.send(Ok(mark)).is_ok() {
+                            serve(&inside, tables, sabotaged, &arrived);
+                        }
+                    }
+                    Err(fault) => {
+                        let _ = report.send(Err(fault));
+                    }
+                }
+            })?;
+        let clean_mark = match reported.recv_timeout(OPEN_SILENCE) {
+            Ok(result) => result?,
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(IndexFault::Silent(OPEN_SILENCE.as_secs()));
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(IndexFault::Panicked),
+        };
+        Ok(Opened {
+            index: Self { shared },
+            path: path.to_owned(),
+            clean_mark,
+        })
+    }
+
+    /// Why the index is lost, if it is.
+    pub fn lost(&self) -> Option<String> {
+        self.shared.lock().lost.clone()
+    }
+
+    /// Declares the index lost, because it contradicts the journal.
+    pub fn lose(&self, fault: &IndexFault) {
+        self.shared.lose(fault);
+    }
+
+    /// Hands facts over. A lost index takes nothing, and nobody is told: the journal has them.
+    pub fn change(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut queue = self.shared.lock();
+        for change in changes {
+            while queue.jobs.len() >= QUEUE_MAX && queue.lost.is_none() {
+                let (again, timeout) = self
+                    .shared
+                    .drained
+                    .wait_timeout(queue, SILENCE)
+                    .expect("no holder panics");
+                queue = again;
+                if timeout.timed_out() && queue.jobs.len() >= QUEUE_MAX {
+                    drop(queue);
+                    self.shared.lose(&IndexFault::Silent(SILENCE.as_secs()));
+                    return;
+                }
+            }
+            if queue.lost.is_some() || queue.closed {
+                return;
+            }
+            queue.jobs.push_back(Job::Change(Box::new(change)));
+        }
+        drop(queue);
+        self.shared.filled.notify_one();
+    }
+
+    /// Asks a question, behind every change handed over before.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
+    ) -> Result<T, IndexFault> {
+        self.ask_within(SILENCE, true, question)
+    }
+
+    /// Like [`Self::ask`]; an answer that does not come in time is the caller's matter, not the end of the index.
+    pub fn ask_briefly<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
+    ) -> Result<T, IndexFault> {
+        self.ask_within(patience, false, question)
+    }
+
+    fn ask_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        fatal: bool,
+        question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
+    ) -> Result<T, IndexFault> {
+        let (reply, answer) = sync_channel(1);
+        {
+            let mut queue = self.shared.lock();
+            if let Some(cause) = &queue.lost {
+                return Err(IndexFault::LostBefore(cause.clone()));
+            }
+            queue.jobs.push_back(Job::Ask(Box::new(move |tables| {
+                let value = question(tables)?;
+                let _ = reply.send(value);
+                Ok(())
+            })));
+        }
+        self.shared.filled.notify_one();
+        match answer.recv_timeout(patience) {
+            Ok(value) => Ok(value),
+            Err(RecvTimeoutError::Disconnected) => Err(IndexFault::LostBefore(
+                self.lost().unwrap_or_else(|| "closed".into()),
+            )),
+            Err(RecvTimeoutError::Timeout) => {
+                let fault = IndexFault::Silent(patience.as_secs());
+                if fatal {
+                    self.shared.lose(&fault);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Applies and syncs everything, leaves the mark, and ends the thread. sled is dropped there and nowhere else.
+    pub fn close(&self, mark: u64) -> Result<(), IndexFault> {
+        self.ask(move |tables| {
+            tables.set_clean_mark(mark)?;
+            tables.sync()
+        })?;
+        let (reply, closed) = sync_channel(1);
+        {
+            let mut queue = self.shared.lock();
+            queue.closed = true;
+            queue.jobs.push_back(Job::Close(reply));
+        }
+        self.shared.filled.notify_one();
+        match closed.recv_timeout(SILENCE) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(IndexFault::Silent(SILENCE.as_secs())),
+        }
+    }
+}
+
+/// The thread. It ends by a close, or when the index is lost; then sled is leaked, because dropping it could block or
+/// panic again.
+fn serve(
+    shared: &Shared,
+    tables: Tables,
+    sabotaged: Sabotaged,
+    arrived: &(impl Fn(Vec<SessionKey>) + Send),
+) {
+    let mut tables = ManuallyDrop::new(tables);
+    let end = catch_unwind(AssertUnwindSafe(|| {
+        work(shared, &mut tables, sabotaged, arrived)
+    }));
+    match end {
+        Ok(Ok(Some(reply))) => {
+            drop(ManuallyDrop::into_inner(tables));
+            let _ = reply.send(());
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(fault)) => shared.lose(&fault),
+        Err(_) => shared.lose(&IndexFault::Panicked),
+    }
+}
+
+fn work(
+    shared: &Shared,
+    tables: &mut Tables,
+    sabotaged: Sabotaged,
+    arrived: &impl Fn(Vec<SessionKey>),
+) -> Result<Option<SyncSender<()>>, IndexFault> {
+    loop {
+        let Some((changes, next)) = take(shared) else {
+            return Ok(None);
+        };
+        if !changes.is_empty() {
+            if sabotaged.is(Sabotage::PanicIndex) {
+                panic!("sabotaged: the index panics");
+            }
+            while sabotaged.is(Sabotage::HangIndex) {
+                std::thread::park();
+            }
+            tables.apply(&changes)?;
+            let mut sessions: Vec<_> = changes
+                .iter()
+                .filter_map(Change::arrival)
+                .cloned()
+                .collect();
+            sessions.sort_unstable();
+            sessions.dedup();
+            if !sessions.is_empty() {
+                arrived(sessions);
+            }
+        }
+        match next {
+            None => {}
+            Some(Job::Ask(question)) => question(tables)?,
+            Some(Job::Close(reply)) => return Ok(Some(reply)),
+            Some(Job::Change(_)) => unreachable!("changes are taken in batches"),
+        }
+    }
+}
+
+/// The next changes, and the question or the close behind them. `None`: the index is lost.
+fn take(shared: &Shared) -> Option<(Vec<Change>, Option<Job>)> {
+    let mut queue = shared.lock();
+    while queue.jobs.is_empty() && queue.lost.is_none() {
+        queue = shared.filled.wait(queue).expect("no holder panics");
+    }
+    if queue.lost.is_some() {
+        return None;
+    }
+    let mut changes = Vec::new();
+    let mut next = None;
+    while changes.len() < BATCH_MAX {
+        match queue.jobs.pop_front() {
+            Some(Job::Change(change)) => changes.push(*change),
+            other => {
+                next = other;
+                break;
+            }
+        }
+    }
+    drop(queue);
+    shared.drained.notify_all();
+    Some((changes, next))
+}

@@ -1,0 +1,385 @@
+//! What the store's threads share, and the few ways in which a fact becomes visible to all of them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+
+use super::commit::{CommitQueue, NoteAt};
+use super::error::{Full, Latched, StoreError};
+use super::frame::Kind;
+use super::index::{Change, Index, IndexFault, Owed};
+use super::layout::SegmentId;
+use super::ledger::Ledger;
+use super::notes::Notes;
+use super::record::Note;
+use super::segment::{NewFrame, Segment};
+use super::sessions::{Arrivals, Sessions};
+use super::tally::{Tallies, add_all};
+use super::types::{Damage, Settings};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::model::{ChunkMeta, ChunkState, TenantId};
+use crate::sabotage::Sabotaged;
+
+/// Above this part of the quota a tenant may hold at most its share.
+const FREE_FOR_ALL: f64 = 0.7;
+
+/// A segment in use, and what is known of its content.
+pub struct SegmentSlot {
+    pub segment: Segment,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    /// Accepted chunk frames, readable or not.
+    pub chunks: u32,
+    /// The end of the accepted frames.
+    pub end: u32,
+    pub tallies: Tallies,
+    /// Chunks whose record is unreadable: their tenant is not known.
+    pub unreadable: u64,
+    /// Chunks that a younger segment owns.
+    pub moved: u64,
+    /// Payload files of this segment's chunks, with the ordinal of their chunk.
+    pub solos: BTreeMap<u32, Solo>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Solo {
+    pub id: u64,
+    pub bytes: u64,
+    /// Its chunk is settled for good: the file may go once the word is durable.
+    pub finished: bool,
+}
+
+impl Book {
+    pub fn owed(&self) -> u64 {
+        self.unreadable
+            + self
+                .tallies
+                .values()
+                .map(super::tally::Tally::owed)
+                .sum::<u64>()
+    }
+
+    /// What the segment takes of the quota.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.end) + self.solos.values().map(|solo| solo.bytes).sum::<u64>()
+    }
+}
+
+impl SegmentSlot {
+    pub fn new(segment: Segment, book: Book) -> Self {
+        Self {
+            segment,
+            book: Mutex::new(book),
+        }
+    }
+
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("no holder panics")
+    }
+
+    pub fn grow(&self, end: u32, chunks: u32) {
+        let mut book = self.book();
+        book.end = end;
+        book.chunks += chunks;
+    }
+}
+
+pub struct Inner {
+    pub dir: PathBuf,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub settings: Settings,
+    pub sabotaged: Sabotaged,
+    /// Held as long as the store is open.
+    pub lock: File,
+    pub segments: RwLock<BTreeMap<SegmentId, Arc<SegmentSlot>>>,
+    pub sessions: Mutex<Sessions>,
+    pub notes: Mutex<Notes>,
+    pub ledger: Mutex<Ledger>,
+    pub index: Index,
+    pub index_path: PathBuf,
+    /// The index did not belong to the journal at open, so it was filled anew.
+    pub index_rebuilt: bool,
+    pub commits: CommitQueue,
+    pub next_number: AtomicU64,
+    /// Bytes that count against the quota.
+    pub used: AtomicU64,
+    /// Chunks in segments whose header is gone.
+    pub headless: u64,
+    pub latched: Mutex<Option<Latched>>,
+    /// The segment that this opening appends to.
+    pub active: Mutex<Option<SegmentId>>,
+    pub arrivals: Arc<Arrivals>,
+    pub closing: AtomicBool,
+    pub keeper: (Mutex<()>, Condvar),
+    /// Found at open or since, for `fsck` and the operator.
+    pub damage: Mutex<Vec<Damage>>,
+}
+
+impl Inner {
+    pub fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().expect("no holder panics")
+    }
+
+    pub fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().expect("no holder panics")
+    }
+
+    pub fn segments(&self) -> RwLockReadGuard<'_, BTreeMap<SegmentId, Arc<SegmentSlot>>> {
+        self.segments.read().expect("no holder panics")
+    }
+
+    pub fn slot(&self, id: SegmentId) -> Option<Arc<SegmentSlot>> {
+        self.segments().get(&id).cloned()
+    }
+
+    pub fn segments_dir(&self) -> PathBuf {
+        self.dir.join("segments")
+    }
+
+    pub fn solo_path(&self, solo: u64) -> PathBuf {
+        self.segments_dir().join(solo_name(solo))
+    }
+
+    /// Enqueue numbers start at 1.
+    pub fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A durable chunk becomes a member of its session and goes to the index.
+    pub fn accepted(
+        &self,
+        slot: &SegmentSlot,
+        ordinal: u32,
+        start: u32,
+        frame: &NewFrame,
+        meta: &ChunkMeta,
+    ) {
+        let mut book = slot.book();
+        book.tallies
+            .entry(meta.key.tenant.clone())
+            .or_default()
+            .accept(ChunkState::Live, meta.bytes);
+        self.used.fetch_add(frame.bytes(), Ordering::Relaxed);
+        if let Kind::Chunk { solo: Some(id), .. } = frame.kind {
+            book.solos.insert(
+                ordinal,
+                Solo {
+                    id,
+                    bytes: meta.bytes,
+                    finished: false,
+                },
+            );
+            self.used.fetch_add(meta.bytes, Ordering::Relaxed);
+        }
+        drop(book);
+        let session = meta.key.session_key();
+        let mut sessions = self.sessions();
+        let state = sessions.entry(&session);
+        state.accepted.insert(meta.key.sequence);
+        state.owed += 1;
+        state.changed_at = frame.accepted_at;
+        drop(sessions);
+        let owed = Owed {
+            sequence: meta.key.sequence,
+            number: frame.number,
+            ordinal,
+            start,
+            bytes: meta.bytes,
+            accepted_at: frame.accepted_at,
+        };
+        let segment = slot.segment.id;
+        self.index.change([Change::Accept {
+            session,
+            segment,
+            owed,
+            digest: meta.digest,
+        }]);
+    }
+
+    /// A durable note is in force.
+    pub fn noted(&self, note: Note, at: NoteAt) {
+        self.notes().apply(note, at);
+    }
+
+    /// Books a change of a chunk's state.
+    pub fn turned(
+        &self,
+        slot: &SegmentSlot,
+        ordinal: u32,
+        tenant: &TenantId,
+        bytes: u64,
+        (from, to): (ChunkState, ChunkState),
+    ) {
+        let mut book = slot.book();
+        book.tallies
+            .entry(tenant.clone())
+            .or_default()
+            .turn(from, to, bytes);
+        if !to.is_owed()
+            && let Some(solo) = book.solos.get_mut(&ordinal)
+        {
+            solo.finished = true;
+        }
+    }
+
+    pub fn latched(&self) -> Option<Latched> {
+        self.latched.lock().expect("no holder panics").clone()
+    }
+
+    /// Stops intake until a fresh segment syncs.
+    pub fn latch(&self, error: &io::Error, slot: &SegmentSlot) -> Latched {
+        let safe = self
+            .segments()
+            .values()
+            .map(|slot| slot.book().owed())
+            .sum();
+        let latched = Latched {
+            at: self.clock.wall(),
+            cause: describe(error),
+            segment: slot.segment.id.to_string(),
+            safe,
+        };
+        tracing::error!("{latched}");
+        *self.latched.lock().expect("no holder panics") = Some(latched.clone());
+        *self.active.lock().expect("no holder panics") = None;
+        latched
+    }
+
+    pub fn unlatch(&self) {
+        *self.latched.lock().expect("no holder panics") = None;
+        tracing::info!("a sync succeeded: accepting again");
+    }
+
+    pub fn tallies(&self) -> Tallies {
+        let mut sum = self.ledger.lock().expect("no holder panics").totals.clone();
+        for slot in self.segments().values() {
+            add_all(&mut sum, &slot.book().tallies);
+        }
+        sum
+    }
+
+    /// Whether so many bytes of a tenant may be accepted.
+    pub fn admit(&self, tenant: &TenantId, bytes: u64) -> Result<(), Box<Full>> {
+        let settings = &self.settings;
+        let used = self.used.load(Ordering::Relaxed);
+        let refuse = |what: String| {
+            let (holder, most) = self.holds_most();
+            Err(Box::new(Full {
+                what,
+                refused: bytes,
+                most,
+                holder,
+            }))
+        };
+        if used.saturating_add(bytes) > settings.max_bytes {
+            return refuse(show_part(used, settings.max_bytes));
+        }
+        if used as f64 > FREE_FOR_ALL * settings.max_bytes as f64 && !settings.tenants.is_empty() {
+            let share = settings.max_bytes / settings.tenants.len() as u64;
+            let held = self
+                .tallies()
+                .get(tenant)
+                .map_or(0, |t| t.live.bytes + t.dead.bytes);
+            if held.saturating_add(bytes) > share {
+                return refuse(format!(
+                    "tenant {tenant} holds {} of its share of {}",
+                    show_bytes(held),
+                    show_bytes(share)
+                ));
+            }
+        }
+        let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        if free < settings.min_free_bytes.saturating_add(bytes) {
+            return refuse(format!(
+                "{} free on its disk; min_free_bytes is {}",
+                show_bytes(free),
+                show_bytes(settings.min_free_bytes)
+            ));
+        }
+        Ok(())
+    }
+
+    fn holds_most(&self) -> (Option<TenantId>, String) {
+        let tallies = self.tallies();
+        let most = tallies
+            .iter()
+            .max_by_key(|(_, tally)| tally.live.bytes + tally.dead.bytes);
+        match most {
+            Some((tenant, tally)) => {
+                let held = tally.live.bytes + tally.dead.bytes;
+                (
+                    Some(tenant.clone()),
+                    format!(" Most is {tenant}: {}", show_bytes(held)),
+                )
+            }
+            None => (None, String::new()),
+        }
+    }
+}
+
+pub fn solo_name(solo: u64) -> String {
+    format!("{solo:016x}.solo")
+}
+
+pub fn index_lost(fault: &IndexFault) -> StoreError {
+    StoreError::IndexLost {
+        cause: fault.to_string(),
+    }
+}
+
+/// An I/O error in the words of the system's manual, without the number.
+pub fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+fn scale(bytes: u64) -> usize {
+    (1..UNITS.len())
+        .rev()
+        .find(|unit| bytes >= 1 << (10 * unit))
+        .unwrap_or(0)
+}
+
+/// `41 GiB`, `1.5 MiB`, `17 B`.
+pub fn show_bytes(bytes: u64) -> String {
+    let unit = scale(bytes);
+    let value = bytes as f64 / (1u64 << (10 * unit)) as f64;
+    let digits = usize::from(value < 10.0 && unit > 0);
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// `49.9 of 50.0 GiB`.
+fn show_part(part: u64, whole: u64) -> String {
+    let unit = scale(whole);
+    let in_unit = |bytes: u64| bytes as f64 / (1u64 << (10 * unit)) as f64;
+    format!(
+        "{:.1} of {:.1} {}",
+        in_unit(part),
+        in_unit(whole),
+        UNITS[unit]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_as_a_person_would_write_them() {
+        assert_eq!(show_bytes(17), "17 B");
+        assert_eq!(show_bytes(1536 << 10), "1.5 MiB");
+        assert_eq!(show_bytes(41 << 30), "41 GiB");
+        assert_eq!(show_part(50 << 30, 50 << 30), "50.0 of 50.0 GiB");
+        assert_eq!(show_part(512 << 20, 50 << 30), "0.5 of 50.0 GiB");
+    }
+}

@@ -1,0 +1,134 @@
+//! A set of sequences as closed intervals.
+
+use serde::{Deserialize, Serialize};
+
+/// A session that would need more is refused.
+pub const INTERVALS_MAX: usize = 256;
+
+/// Disjoint, not adjacent, lowest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Intervals(Vec<(u64, u64)>);
+
+impl Intervals {
+    pub fn contains(&self, value: u64) -> bool {
+        let after = self.0.partition_point(|&(first, _)| first <= value);
+        after > 0 && self.0[after - 1].1 >= value
+    }
+
+    pub fn highest(&self) -> Option<u64> {
+        self.0.last().map(|&(_, last)| last)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `value` could be added without a further interval above [`INTERVALS_MAX`].
+    pub fn has_room_for(&self, value: u64) -> bool {
+        self.0.len() < INTERVALS_MAX
+            || self.contains(value)
+            || value
+                .checked_sub(1)
+                .is_some_and(|below| self.contains(below))
+            || value
+                .checked_add(1)
+                .is_some_and(|above| self.contains(above))
+    }
+
+    /// Adds a value; the bound is the caller's, who asked [`Self::has_room_for`] before it made the value true.
+    pub fn insert(&mut self, value: u64) {
+        let at = self.0.partition_point(|&(first, _)| first <= value);
+        if at > 0 && self.0[at - 1].1 >= value {
+            return;
+        }
+        let joins_left = at > 0 && self.0[at - 1].1.checked_add(1) == Some(value);
+        let joins_right = self
+            .0
+            .get(at)
+            .is_some_and(|&(first, _)| value.checked_add(1) == Some(first));
+        match (joins_left, joins_right) {
+            (true, true) => {
+                self.0[at - 1].1 = self.0[at].1;
+                self.0.remove(at);
+            }
+            (true, false) => self.0[at - 1].1 = value,
+            (false, true) => self.0[at].0 = value,
+            (false, false) => self.0.insert(at, (value, value)),
+        }
+    }
+
+    /// The parts of `first..=last` that are not in the set, lowest first.
+    pub fn holes(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+        let mut holes = Vec::new();
+        let mut from = first;
+        for &(low, high) in &self.0 {
+            if high < from {
+                continue;
+            }
+            if low > last {
+                break;
+            }
+            if low > from {
+                holes.push((from, low - 1));
+            }
+            match high.checked_add(1) {
+                Some(next) => from = next,
+                None => return holes,
+            }
+        }
+        if from <= last {
+            holes.push((from, last));
+        }
+        holes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_set_equals_a_plain_set_whatever_the_order() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut plain = BTreeSet::new();
+            let mut set = Intervals::default();
+            for _ in 0..60 {
+                let value = random.u64(0..50);
+                plain.insert(value);
+                set.insert(value);
+            }
+            for value in 0..52 {
+                assert_eq!(set.contains(value), plain.contains(&value), "seed {seed}");
+            }
+            let holes: BTreeSet<u64> = set
+                .holes(5, 45)
+                .into_iter()
+                .flat_map(|(first, last)| first..=last)
+                .collect();
+            let expected: BTreeSet<u64> = (5..=45).filter(|v| !plain.contains(v)).collect();
+            assert_eq!(holes, expected, "seed {seed}");
+            assert_eq!(set.highest(), plain.last().copied());
+            assert!(
+                set.0.windows(2).all(|w| w[0].1 + 1 < w[1].0),
+                "seed {seed}: {set:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn there_is_no_room_for_a_257th_interval_but_for_its_neighbours() {
+        let mut set = Intervals::default();
+        for value in 0..256 {
+            assert!(set.has_room_for(value * 2));
+            set.insert(value * 2);
+        }
+        assert!(!set.has_room_for(1000));
+        assert!(set.has_room_for(1) && set.has_room_for(511) && set.has_room_for(4));
+        set.insert(u64::MAX);
+        assert!(!set.has_room_for(1000));
+        assert_eq!(set.highest(), Some(u64::MAX));
+        assert!(set.holes(600, u64::MAX).ends_with(&[(600, u64::MAX - 1)]));
+    }
+}

@@ -1,0 +1,153 @@
+//! Housekeeping: words of settled chunks reach the disk soon, and segments that owe nothing go.
+//!
+//! The order is always: words synced, ledgers and index durable, unlink, directory synced.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::error::StoreError;
+use super::inner::{Inner, SegmentSlot, Solo, solo_name};
+use super::layout::SegmentId;
+use super::record::Note;
+use super::roll::write_ledger;
+use super::tally::add_all;
+use crate::model::Timestamp;
+use crate::sabotage::Sabotage;
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// Descriptors kept open for segments that nobody reads just now.
+const OPEN_SEGMENTS: usize = 64;
+
+/// The keeper's thread: a round a second until the store closes.
+pub fn run(inner: &Inner) {
+    let (mutex, bell) = &inner.keeper;
+    let mut guard = mutex.lock().expect("no holder panics");
+    while !inner.closing.load(Ordering::Acquire) {
+        guard = bell
+            .wait_timeout(guard, PERIOD)
+            .expect("no holder panics")
+            .0;
+        if let Err(error) = round(inner) {
+            tracing::warn!(%error, "housekeeping stopped halfway; it is tried again");
+        }
+    }
+}
+
+/// One round. Everything it leaves undone is found again by the next.
+pub fn round(inner: &Inner) -> io::Result<()> {
+    let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
+    for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
+        slot.segment.sync()?;
+    }
+    for slot in &all {
+        remove_finished_solos(inner, slot)?;
+    }
+    retire(inner, &all)?;
+    let active = *inner.active.lock().expect("no holder panics");
+    let idle = all.iter().filter(|slot| Some(slot.segment.id) != active);
+    for slot in idle.skip(OPEN_SEGMENTS) {
+        slot.segment.close_file();
+    }
+    let remember = i64::try_from(inner.settings.remember.as_millis()).unwrap_or(i64::MAX);
+    let horizon = Timestamp(inner.clock.wall().0.saturating_sub(remember));
+    inner.sessions().forget_before(horizon);
+    Ok(())
+}
+
+/// Unlinks the payload files of settled chunks, whose words are durable by now.
+fn remove_finished_solos(inner: &Inner, slot: &SegmentSlot) -> io::Result<()> {
+    let finished: Vec<(u32, Solo)> = {
+        let book = slot.book();
+        let finished = book.solos.iter().filter(|(_, solo)| solo.finished);
+        finished.map(|(ordinal, solo)| (*ordinal, *solo)).collect()
+    };
+    // A chunk that was settled since the sync above is left for the next round.
+    if finished.is_empty() || slot.segment.has_unsynced_words() {
+        return Ok(());
+    }
+    for (ordinal, solo) in finished {
+        match inner
+            .disk
+            .remove(&inner.segments_dir().join(solo_name(solo.id)))
+        {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        slot.book().solos.remove(&ordinal);
+        inner.used.fetch_sub(solo.bytes, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Lets go of every segment that owes nothing, except the one being written.
+pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
+    let active = *inner.active.lock().expect("no holder panics");
+    let mut going = Vec::new();
+    for slot in all {
+        let book = slot.book();
+        if Some(slot.segment.id) != active && book.owed() == 0 && book.solos.is_empty() {
+            drop(book);
+            going.push(Arc::clone(slot));
+        }
+    }
+    going.retain(|slot| carry_notes(inner, slot.segment.id, active));
+    if going.is_empty() {
+        return Ok(());
+    }
+    // A note of a segment that goes may be the only word on a chunk elsewhere until that chunk's word is durable.
+    for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
+        slot.segment.sync()?;
+    }
+    if inner.sabotaged.is(Sabotage::UnlinkFirst) {
+        unlink(inner, &going)?;
+    }
+    // The digests in the index are all that will be remembered of these chunks; without an index they are not.
+    drop(inner.index.ask(|tables| tables.sync()));
+    {
+        let mut ledger = inner.ledger.lock().expect("no holder panics");
+        let mut segments = inner.segments.write().expect("no holder panics");
+        for slot in &going {
+            let id = slot.segment.id;
+            segments.remove(&id);
+            ledger.retired.insert(u64::from(id.0));
+            add_all(&mut ledger.totals, &slot.book().tallies);
+        }
+    }
+    write_ledger(inner)?;
+    if !inner.sabotaged.is(Sabotage::UnlinkFirst) {
+        unlink(inner, &going)?;
+    }
+    Ok(())
+}
+
+fn unlink(inner: &Inner, going: &[Arc<SegmentSlot>]) -> io::Result<()> {
+    for slot in going {
+        inner.disk.remove(&slot.segment.path)?;
+        inner.used.fetch_sub(slot.book().bytes(), Ordering::Relaxed);
+    }
+    inner.disk.sync_dir(&inner.segments_dir())
+}
+
+/// Writes a segment's notes in force into the active one. Without one the segment stays.
+fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> bool {
+    let notes = inner.notes().in_segment(from);
+    if notes.is_empty() || inner.sabotaged.is(Sabotage::ForgetNotes) {
+        return true;
+    }
+    if active.is_none() {
+        return false;
+    }
+    let Some(slot) = inner.slot(from) else {
+        return false;
+    };
+    notes.into_iter().all(|at| {
+        let note = slot.segment.read_frame(at.start).ok();
+        match note.and_then(|head| Note::decode(&head.record).ok()) {
+            // Applied again under its new place by the committer.
+            Some(note) => matches!(inner.commits.note(note), Ok(_) | Err(StoreError::Damaged)),
+            None => false,
+        }
+    })
+}

@@ -1,0 +1,505 @@
+//! Leasing and settling: the one place where a live chunk's word changes.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::StoreError;
+use super::frame::Kind;
+use super::index::{Change, Owed, RowKey};
+use super::inner::{Inner, SegmentSlot, index_lost};
+use super::payload::PayloadReader;
+use super::record::{Burial, Location, Note, bounded_history};
+use super::recover::read_chunk;
+use super::segment::FrameHead;
+use super::sessions::Delay;
+use super::types::Head;
+use super::word::{Slot, Word};
+use crate::clock::Deadline;
+use crate::model::{
+    ChunkKey, ChunkMeta, ChunkState, DeadReason, FailureRecord, Gap, GapReason, SessionKey,
+};
+use crate::sabotage::{Sabotage, stop_at};
+
+/// The right to settle one chunk. Dropping it releases the chunk.
+pub struct Lease {
+    inner: Arc<Inner>,
+    slot: Arc<SegmentSlot>,
+    session: SessionKey,
+    row: RowKey,
+    owed: Owed,
+    frame: FrameHead,
+    meta: ChunkMeta,
+    head: Head,
+    sending: bool,
+    settled: bool,
+}
+
+/// An owed chunk and its word.
+struct Candidate {
+    row: RowKey,
+    owed: Owed,
+    slot: Arc<SegmentSlot>,
+    word: Word,
+}
+
+/// The session's lowest owed chunk, without taking it.
+pub fn head(inner: &Inner, session: &SessionKey) -> Result<Option<Head>, StoreError> {
+    let Some(found) = candidate(inner, session)? else {
+        return Ok(None);
+    };
+    Ok(Some(describe(inner, session, &found.owed, &found.word)))
+}
+
+pub fn lease(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, StoreError> {
+    {
+        let mut sessions = inner.sessions();
+        let Some(state) = sessions.by_key.get_mut(session) else {
+            return Ok(None);
+        };
+        if state.leased || state.owed == 0 {
+            return Ok(None);
+        }
+        state.leased = true;
+    }
+    let taken = take(inner, session);
+    if !matches!(taken, Ok(Some(_)))
+        && let Some(state) = inner.sessions().by_key.get_mut(session)
+    {
+        state.leased = false;
+    }
+    taken
+}
+
+fn take(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, StoreError> {
+    while let Some(Candidate {
+        row,
+        owed,
+        slot,
+        word,
+    }) = candidate(inner, session)?
+    {
+        let frame = slot.segment.read_frame(owed.start).ok();
+        let meta = frame.as_ref().and_then(read_chunk);
+        let (Some(frame), Some(meta)) = (frame, meta) else {
+            set_aside(inner, session, row, &owed, &slot, word)?;
+            continue;
+        };
+        if meta.key.session_key() != *session || meta.key.sequence != owed.sequence {
+            return Err(disagrees(inner, session, "a row points to another chunk"));
+        }
+        let head = describe(inner, session, &owed, &word);
+        return Ok(Some(Lease {
+            inner: Arc::clone(inner),
+            slot,
+            session: session.clone(),
+            row,
+            owed,
+            frame,
+            meta,
+            head,
+            sending: word.sending,
+            settled: false,
+        }));
+    }
+    Ok(None)
+}
+
+/// The lowest row whose word says that it is live. Rows that lag behind their words are settled on the way.
+fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate>, StoreError> {
+    loop {
+        let asked = session.clone();
+        let found = inner.index.ask(move |tables| tables.head(&asked));
+        let Some((row, owed)) = found.map_err(|fault| index_lost(&fault))? else {
+            return Ok(None);
+        };
+        let segment = super::index::segment_of(&row)
+            .and_then(|segment| inner.slot(segment))
+            .ok_or_else(|| disagrees(inner, session, "a row names no segment"))?;
+        let word = match segment.segment.read_word(owed.ordinal)? {
+            Slot::Word(word) => word,
+            Slot::Unreadable => Word::new(owed.start),
+            Slot::Unused => return Err(disagrees(inner, session, "a row names no chunk")),
+        };
+        if word.state == ChunkState::Live {
+            return Ok(Some(Candidate {
+                row,
+                owed,
+                slot: segment,
+                word,
+            }));
+        }
+        let (session, sequence) = (session.clone(), owed.sequence);
+        inner.index.change([Change::Settle {
+            session,
+            row,
+            sequence,
+        }]);
+    }
+}
+
+fn disagrees(inner: &Inner, session: &SessionKey, what: &'static str) -> StoreError {
+    let fault = super::index::IndexFault::Disagrees {
+        what,
+        key: session.to_string(),
+    };
+    inner.index.lose(&fault);
+    index_lost(&fault)
+}
+
+fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -> Head {
+    let sessions = inner.sessions();
+    let state = sessions.by_key.get(session).cloned().unwrap_or_default();
+    drop(sessions);
+    let ready_in = match state.delay {
+        Some(delay) if delay.sequence == owed.sequence => delay.until.left(inner.clock.as_ref()),
+        _ => Duration::ZERO,
+    };
+    let late = state
+        .delivered_high
+        .is_some_and(|high| high > owed.sequence);
+    let gaps = match state.delivered_high {
+        Some(high) if !late => gaps(inner, session, &state.accepted, high + 1, owed.sequence),
+        _ => Vec::new(),
+    };
+    Head {
+        sequence: owed.sequence,
+        number: owed.number,
+        bytes: owed.bytes,
+        accepted_at: owed.accepted_at,
+        ready_in,
+        failures: word.failures.into(),
+        crashes: word.crashes.into(),
+        late,
+        gaps,
+    }
+}
+
+/// What lies in `from..to`: sequences never accepted are missing, the others are dead or purged.
+fn gaps(
+    inner: &Inner,
+    session: &SessionKey,
+    accepted: &super::intervals::Intervals,
+    from: u64,
+    to: u64,
+) -> Vec<Gap> {
+    if from >= to {
+        return Vec::new();
+    }
+    let mut gaps: Vec<Gap> = Vec::new();
+    let notes = inner.notes();
+    let SessionKey { tenant, session } = session.clone();
+    let mut next = from;
+    for (first, last) in accepted.holes(from, to - 1).into_iter().chain([(to, to)]) {
+        for sequence in next..first {
+            let key = ChunkKey {
+                tenant: tenant.clone(),
+                session: session.clone(),
+                sequence,
+            };
+            let dead = notes.burials.contains_key(&key);
+            let reason = if dead {
+                GapReason::Dead
+            } else {
+                GapReason::Purged
+            };
+            match gaps.last_mut() {
+                Some(gap) if gap.reason == reason && gap.last + 1 == sequence => {
+                    gap.last = sequence;
+                }
+                _ => gaps.push(Gap {
+                    first: sequence,
+                    last: sequence,
+                    reason,
+                }),
+            }
+        }
+        if first < to {
+            gaps.push(Gap {
+                first,
+                last,
+                reason: GapReason::Missing,
+            });
+        }
+        next = last + 1;
+    }
+    gaps
+}
+
+/// Buries a chunk whose frame does not read back; its key stands in the index.
+fn set_aside(
+    inner: &Inner,
+    session: &SessionKey,
+    row: RowKey,
+    owed: &Owed,
+    slot: &Arc<SegmentSlot>,
+    word: Word,
+) -> Result<(), StoreError> {
+    let SessionKey {
+        tenant,
+        session: name,
+    } = session.clone();
+    let key = ChunkKey {
+        tenant,
+        session: name,
+        sequence: owed.sequence,
+    };
+    tracing::error!(chunk = %key, segment = %slot.segment.id, "chunk is damaged and set aside");
+    let place = Place {
+        slot,
+        ordinal: owed.ordinal,
+        start: owed.start,
+        bytes: owed.bytes,
+    };
+    write_burial(inner, &place, &key, word, DeadReason::Damaged, None)?;
+    settled(inner, session, row, owed.sequence, false);
+    Ok(())
+}
+
+/// A chunk's place and size, for the verbs that change its word.
+pub struct Place<'a> {
+    pub slot: &'a SegmentSlot,
+    pub ordinal: u32,
+    pub start: u32,
+    pub bytes: u64,
+}
+
+/// Note written and synced, then the word: after it the chunk is dead.
+fn write_burial(
+    inner: &Inner,
+    place: &Place<'_>,
+    key: &ChunkKey,
+    word: Word,
+    reason: DeadReason,
+    record: Option<FailureRecord>,
+) -> Result<(), StoreError> {
+    let asked = key.clone();
+    let earlier = inner.index.ask(move |tables| tables.retry(&asked));
+    let mut history = earlier
+        .ok()
+        .flatten()
+        .map_or_else(Vec::new, |retry| retry.history);
+    history.extend(record);
+    let dead = word.turned(ChunkState::Dead);
+    inner.commits.note(Note::Bury(Burial {
+        at: Location {
+            segment: place.slot.segment.id,
+            ordinal: place.ordinal,
+        },
+        version: dead.version,
+        tenant: key.tenant.clone(),
+        session: key.session.clone(),
+        sequence: key.sequence,
+        reason,
+        died_at: inner.clock.wall(),
+        history: bounded_history(history),
+    }))?;
+    let segment = &place.slot.segment;
+    segment.change_word(place.ordinal, place.start, |_| Some(dead))?;
+    let states = (ChunkState::Live, ChunkState::Dead);
+    inner.turned(place.slot, place.ordinal, &key.tenant, place.bytes, states);
+    Ok(())
+}
+
+/// The session owes one chunk less.
+fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, delivered: bool) {
+    let mut sessions = inner.sessions();
+    let state = sessions.entry(session);
+    state.owed = state.owed.saturating_sub(1);
+    state.delay = state.delay.filter(|delay| delay.sequence != sequence);
+    state.changed_at = inner.clock.wall();
+    if delivered {
+        state.delivered_high = state.delivered_high.max(Some(sequence));
+    }
+    drop(sessions);
+    inner.index.change([Change::Settle {
+        session: session.clone(),
+        row,
+        sequence,
+    }]);
+}
+
+impl Lease {
+    pub fn meta(&self) -> &ChunkMeta {
+        &self.meta
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// A fresh reader over the payload, verified block by block; a damaged block is an error of kind `InvalidData`.
+    pub fn payload(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(reader(&self.inner, &self.slot, &self.frame)?))
+    }
+
+    /// Marks the chunk as being sent; call before the first byte leaves.
+    pub fn sending(&mut self) -> Result<(), StoreError> {
+        self.change_word(|word| Word {
+            sending: true,
+            ..word
+        })?;
+        self.sending = true;
+        Ok(())
+    }
+
+    /// Delivered.
+    pub fn ack(mut self) -> Result<(), StoreError> {
+        stop_at("between_reply_and_ack");
+        if !self.inner.sabotaged.is(Sabotage::ForgetWord) {
+            self.change_word(|word| word.turned(ChunkState::Delivered))?;
+        }
+        let states = (ChunkState::Live, ChunkState::Delivered);
+        let tenant = &self.session.tenant;
+        self.inner.turned(
+            &self.slot,
+            self.owed.ordinal,
+            tenant,
+            self.owed.bytes,
+            states,
+        );
+        settled(
+            &self.inner,
+            &self.session,
+            self.row.clone(),
+            self.owed.sequence,
+            true,
+        );
+        self.end();
+        Ok(())
+    }
+
+    /// Try again, at the earliest after `delay`. `counted` uses one retry.
+    pub fn nack(
+        mut self,
+        delay: Duration,
+        counted: bool,
+        record: Option<FailureRecord>,
+    ) -> Result<(), StoreError> {
+        if counted {
+            self.change_word(Word::failed)?;
+            self.sending = false;
+        }
+        let until = Deadline::after(self.inner.clock.as_ref(), delay);
+        let sequence = self.owed.sequence;
+        self.inner.sessions().entry(&self.session).delay = Some(Delay { sequence, until });
+        let key = self.meta.key.clone();
+        self.inner
+            .index
+            .change([Change::Retry { key, until, record }]);
+        self.finish()
+    }
+
+    /// Back as it was.
+    pub fn release(self) -> Result<(), StoreError> {
+        self.finish()
+    }
+
+    /// Set aside as a dead letter with its history; durable when it returns.
+    pub fn bury(
+        mut self,
+        reason: DeadReason,
+        record: Option<FailureRecord>,
+    ) -> Result<(), StoreError> {
+        let place = Place {
+            slot: &self.slot,
+            ordinal: self.owed.ordinal,
+            start: self.owed.start,
+            bytes: self.owed.bytes,
+        };
+        let word = match self.slot.segment.read_word(self.owed.ordinal)? {
+            Slot::Word(word) => word,
+            _ => Word::new(self.owed.start),
+        };
+        write_burial(&self.inner, &place, &self.meta.key, word, reason, record)?;
+        settled(
+            &self.inner,
+            &self.session,
+            self.row.clone(),
+            self.owed.sequence,
+            false,
+        );
+        self.end();
+        Ok(())
+    }
+
+    fn change_word(&self, change: impl FnOnce(Word) -> Word) -> io::Result<Word> {
+        let Owed { ordinal, start, .. } = self.owed;
+        self.slot
+            .segment
+            .change_word(ordinal, start, |word| Some(change(word)))
+    }
+
+    /// Clears the mark of sending and gives the session back.
+    fn finish(mut self) -> Result<(), StoreError> {
+        let cleared = if self.sending {
+            self.change_word(|word| Word {
+                sending: false,
+                ..word
+            })
+            .map(drop)
+        } else {
+            Ok(())
+        };
+        self.end();
+        Ok(cleared?)
+    }
+
+    fn end(&mut self) {
+        self.settled = true;
+        self.inner.sessions().entry(&self.session).leased = false;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        if self.sending
+            && let Err(error) = self.change_word(|word| Word {
+                sending: false,
+                ..word
+            })
+        {
+            tracing::warn!(chunk = %self.meta.key, %error, "mark of sending stays set");
+        }
+        self.end();
+    }
+}
+
+/// A checked reader over a chunk's payload.
+pub fn reader(inner: &Inner, slot: &SegmentSlot, frame: &FrameHead) -> io::Result<PayloadReader> {
+    let check = !inner.sabotaged.is(Sabotage::SkipBlockChecksum);
+    match frame.header.kind {
+        Kind::Chunk {
+            payload_bytes,
+            solo: Some(solo),
+            ..
+        } => {
+            let file = match inner.disk.open(&inner.solo_path(solo)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let gone = "stored payload is damaged: its file is gone";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
+                }
+                other => other?,
+            };
+            PayloadReader::solo(file, payload_bytes, check)
+        }
+        Kind::Chunk {
+            payload_bytes,
+            solo: None,
+            ..
+        } => {
+            let (file, crcs) = (slot.segment.file()?, frame.block_crcs.clone());
+            Ok(PayloadReader::new(
+                file,
+                frame.payload_at(),
+                payload_bytes,
+                crcs,
+                check,
+            ))
+        }
+        Kind::Note => unreachable!("a chunk's frame is no note"),
+    }
+}

@@ -1,0 +1,62 @@
+//! The notes in force: dead letters and holds. Each is owed like a chunk until it is settled or replaced.
+
+use std::collections::BTreeMap;
+
+use super::commit::NoteAt;
+use super::layout::SegmentId;
+use super::record::{Hold, Location, Note};
+use super::types::HoldKey;
+use crate::model::{ChunkKey, DeadReason, Timestamp};
+
+/// What memory keeps of a dead letter; its history stays in its note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BurialRef {
+    pub note: NoteAt,
+    pub at: Location,
+    pub version: u16,
+    pub reason: DeadReason,
+    pub died_at: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub burials: BTreeMap<ChunkKey, BurialRef>,
+    pub holds: BTreeMap<HoldKey, (Hold, NoteAt)>,
+}
+
+impl Notes {
+    pub fn apply(&mut self, note: Note, written: NoteAt) {
+        match note {
+            Note::Bury(burial) => {
+                let reference = BurialRef {
+                    note: written,
+                    at: burial.at,
+                    version: burial.version,
+                    reason: burial.reason,
+                    died_at: burial.died_at,
+                };
+                self.burials.insert(burial.key(), reference);
+            }
+            Note::Redrive { at, version } | Note::Purge { at, version } => {
+                self.burials
+                    .retain(|_, burial| burial.at != at || burial.version > version);
+            }
+            Note::Hold(hold) => {
+                self.holds.insert(hold.key.clone(), (hold, written));
+            }
+            Note::HoldEnd(key) => {
+                self.holds.remove(&key);
+            }
+        }
+    }
+
+    /// Where the notes in force stand that a segment would take with it.
+    pub fn in_segment(&self, segment: SegmentId) -> Vec<NoteAt> {
+        let burials = self.burials.values().map(|burial| burial.note);
+        let holds = self.holds.values().map(|(_, note)| *note);
+        burials
+            .chain(holds)
+            .filter(|note| note.segment == segment)
+            .collect()
+    }
+}

@@ -1,0 +1,475 @@
+//! Opening: lock, ledger, segments, notes, index, in this order; then the threads.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use super::commit::CommitQueue;
+use super::error::OpenError;
+use super::index::{Change, Index, Opened, Owed};
+use super::inner::{Inner, SegmentSlot, solo_name};
+use super::layout::{FORMAT, Layout, SegmentId};
+use super::ledger::{Closed, Ledger, LedgerError};
+use super::notes::Notes;
+use super::record::{Location, Note};
+use super::recover::{self, Inventory, Survey};
+use super::scan::{Found, walk};
+use super::segment::{HeaderFault, Segment, SegmentHeader};
+use super::sessions::{Arrivals, Delay};
+use super::types::Settings;
+use super::word::{Slot, Word};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::model::{ChunkState, Digest};
+
+const LOCK: &str = "lock";
+
+/// Opens the store; its threads are not started yet.
+pub fn open(
+    dir: &Path,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
+) -> Result<Inner, OpenError> {
+    let io_error = |source| OpenError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    check(dir, &settings)?;
+    // The lock and the index are the system's business even where a test provides the disk.
+    std::fs::create_dir_all(dir).map_err(io_error)?;
+    let lock = take_lock(dir)?;
+    let segments_dir = dir.join("segments");
+    disk.create_dir(&segments_dir).map_err(io_error)?;
+    let mut ledger = read_ledger(disk.as_ref(), dir, &settings)?;
+    let mut found = recover::inventory(&disk, &segments_dir, &mut ledger)
+        .map_err(|fault| header_error(dir, fault))?;
+    let ends = recover::ends(
+        &found,
+        &ledger,
+        &segments_dir,
+        disk.as_ref(),
+        settings.sabotaged,
+    )
+    .map_err(io_error)?;
+    let (survey, notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
+    remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey).map_err(io_error)?;
+    found.damage.extend(survey.damage.iter().cloned());
+
+    let mark = clean_mark(&found, &ends, &ledger);
+    let arrivals = Arc::new(Arrivals::default());
+    let opened = open_index(dir, &settings, &arrivals)
+        .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
+    let index_fits = opened.clean_mark == Some(mark)
+        && opened
+            .index
+            .ask(|tables| tables.owed_count())
+            .is_ok_and(|owed| owed == survey.live);
+    if !index_fits {
+        rebuild(&opened.index, &found, &ends).map_err(io_error)?;
+    }
+    let next_number = ledger.next_number.max(survey.highest_number + 1);
+    let used = survey.books.values().map(super::inner::Book::bytes).sum();
+    let unreadable = found.unreadable;
+    let segments = slots(found.segments, survey.books);
+    let inner = Inner {
+        dir: dir.to_owned(),
+        disk,
+        clock,
+        sabotaged: settings.sabotaged,
+        settings,
+        lock,
+        segments: RwLock::new(segments),
+        sessions: Mutex::new(survey.sessions),
+        notes: Mutex::new(notes),
+        ledger: Mutex::new(ledger),
+        index: opened.index,
+        index_path: opened.path,
+        index_rebuilt: !index_fits,
+        commits: CommitQueue::default(),
+        next_number: AtomicU64::new(next_number),
+        used: AtomicU64::new(used),
+        headless: unreadable,
+        latched: Mutex::new(None),
+        active: Mutex::new(None),
+        arrivals,
+        closing: AtomicBool::new(false),
+        keeper: (Mutex::new(()), Condvar::new()),
+        damage: Mutex::new(found.damage),
+    };
+    load_delays(&inner);
+    let owed: Vec<_> = {
+        let sessions = inner.sessions();
+        let owed = sessions.by_key.iter().filter(|(_, state)| state.owed > 0);
+        owed.map(|(key, _)| key.clone()).collect()
+    };
+    inner.arrivals.add(owed);
+    Ok(inner)
+}
+
+fn check(dir: &Path, settings: &Settings) -> Result<(), OpenError> {
+    let size = settings.segment_bytes;
+    if (Layout::SMALLEST..=Layout::LARGEST).contains(&size) && size.is_multiple_of(4096) {
+        return Ok(());
+    }
+    Err(OpenError::Settings {
+        path: dir.to_owned(),
+        message: format!("segment_bytes is {size}; allowed are 1 MiB to 64 MiB in steps of 4 KiB"),
+    })
+}
+
+fn take_lock(dir: &Path) -> Result<File, OpenError> {
+    let io_error = |source| OpenError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    let path = dir.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Whatever stands there is only for the message.
+            let _ = (&mut file).take(200).read_to_string(&mut holder);
+            let pid = holder
+                .split_whitespace()
+                .next()
+                .and_then(|pid| pid.parse().ok());
+            let holder = match (pid, holder.split_once(' ')) {
+                (Some(pid), Some((_, command))) => format!("{} (pid {pid})", command.trim()),
+                _ => "another process".to_owned(),
+            };
+            return Err(OpenError::Held {
+                path: dir.to_owned(),
+                holder,
+                pid,
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error(error)),
+    }
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let line = format!("{} worker {}\n", std::process::id(), command.escape_debug());
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(line.as_bytes()));
+    // On a full disk the name of the holder is not worth a failure.
+    drop(written);
+    Ok(file)
+}
+
+fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledger, OpenError> {
+    let found = Ledger::read(disk, dir).map_err(|error| match error {
+        LedgerError::Io(source) => OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        },
+        LedgerError::NewerVersion(found) => OpenError::NewerFormat {
+            path: dir.to_owned(),
+            found: found.into(),
+            known: FORMAT,
+        },
+    })?;
+    for name in found.damaged {
+        tracing::error!(file = name, "ledger file is damaged; the other one serves");
+    }
+    let mut ledger = found.ledger;
+    match &ledger.host {
+        Some(pinned) if *pinned != settings.host => {
+            return Err(OpenError::OtherHost {
+                path: dir.to_owned(),
+                pinned: pinned.to_string(),
+                given: settings.host.to_string(),
+            });
+        }
+        Some(_) => {}
+        None => ledger.host = Some(settings.host.clone()),
+    }
+    Ok(ledger)
+}
+
+fn header_error(dir: &Path, fault: HeaderFault) -> OpenError {
+    match fault {
+        HeaderFault::Io(source) => OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        },
+        HeaderFault::NewerFormat(found) => OpenError::NewerFormat {
+            path: dir.to_owned(),
+            found,
+            known: FORMAT,
+        },
+        HeaderFault::Damaged => unreachable!("a damaged header is taken into the inventory"),
+    }
+}
+
+/// Surveys the segments, makes true what notes say and words do not yet, and counts crashes.
+fn read_segments(
+    found: &Inventory,
+    ends: &BTreeMap<SegmentId, Closed>,
+    ledger: &Ledger,
+) -> io::Result<(Survey, Notes)> {
+    let mut survey = recover::survey(&found.segments, ends, ledger)?;
+    let mut changed = false;
+    for (at, word) in &survey.rewrite {
+        found.segments[&at.segment]
+            .0
+            .write_words(at.ordinal, &[*word])?;
+    }
+    for (note, _) in &survey.notes {
+        changed |= make_true(found, note)?;
+    }
+    for (at, start) in &survey.crashed {
+        let segment = &found.segments[&at.segment].0;
+        segment.change_word(at.ordinal, *start, |word| {
+            word.sending.then(|| word.crashed())
+        })?;
+    }
+    if changed {
+        // Rare: the process ended between a note and its word. The words are right now; look again.
+        survey = recover::survey(&found.segments, ends, ledger)?;
+    }
+    let mut notes = Notes::default();
+    for (note, at) in std::mem::take(&mut survey.notes) {
+        notes.apply(note, at);
+    }
+    // A dead letter whose word says otherwise was settled by a younger word.
+    notes.burials.retain(|_, burial| {
+        let word = found
+            .segments
+            .get(&burial.at.segment)
+            .and_then(|(segment, _)| segment.read_word(burial.at.ordinal).ok());
+        matches!(word, Some(Slot::Word(word)) if word.state == ChunkState::Dead)
+    });
+    Ok((survey, notes))
+}
+
+/// Writes the word that a note asks for, if the word is older.
+fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
+    let (at, version, state): (Location, u16, ChunkState) = match note {
+        Note::Bury(burial) => (burial.at, burial.version, ChunkState::Dead),
+        Note::Redrive { at, version } => (*at, *version, ChunkState::Live),
+        Note::Purge { at, version } => (*at, *version, ChunkState::Purged),
+        Note::Hold(_) | Note::HoldEnd(_) => return Ok(false),
+    };
+    let Some((segment, _)) = found.segments.get(&at.segment) else {
+        return Ok(false);
+    };
+    let Slot::Word(word) = segment.read_word(at.ordinal)? else {
+        return Ok(false);
+    };
+    if word.version >= version {
+        return Ok(false);
+    }
+    segment.write_words(
+        at.ordinal,
+        &[Word {
+            version,
+            state,
+            sending: false,
+            ..word
+        }],
+    )?;
+    Ok(true)
+}
+
+fn remove_orphan_solos(
+    disk: &dyn Disk,
+    dir: &Path,
+    found: &Inventory,
+    survey: &Survey,
+) -> io::Result<()> {
+    // While a segment cannot be read, nobody knows which files its chunks name.
+    if !found.damage.is_empty() || !survey.damage.is_empty() {
+        return Ok(());
+    }
+    for solo in found
+        .solos
+        .iter()
+        .filter(|solo| !survey.solos.contains(solo))
+    {
+        disk.remove(&dir.join(solo_name(*solo)))?;
+    }
+    Ok(())
+}
+
+/// Names the state of the journal that a cleanly closed index belongs to.
+pub fn clean_mark(found: &Inventory, ends: &BTreeMap<SegmentId, Closed>, ledger: &Ledger) -> u64 {
+    let last = found
+        .segments
+        .last_key_value()
+        .map(|(id, (segment, _))| (*id, segment.nonce));
+    mark_of(
+        last.map(|(id, nonce)| (id, nonce, ends[&id].end)),
+        ledger.edition,
+    )
+}
+
+pub fn mark_of(last: Option<(SegmentId, u64, u32)>, edition: u64) -> u64 {
+    let (id, nonce, end) = last.unwrap_or_default();
+    let text = format!("{id} {nonce} {end} {edition}");
+    let digest = Digest::of(text.as_bytes());
+    // Zero is the mark of an index in use.
+    u64::from_le_bytes(*digest.0.first_chunk().expect("8 of 32 bytes")) | 1
+}
+
+/// The youngest index directory, or a fresh one if it does not open.
+fn open_index(
+    dir: &Path,
+    settings: &Settings,
+    arrivals: &Arc<Arrivals>,
+) -> Result<Opened, super::index::IndexFault> {
+    let root = dir.join("index");
+    std::fs::create_dir_all(&root)?;
+    let mut numbers: Vec<u64> = std::fs::read_dir(&root)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    let newest = numbers.last().copied();
+    let at = |number: u64| -> PathBuf { root.join(number.to_string()) };
+    let arrived = |arrivals: &Arc<Arrivals>| {
+        let arrivals = Arc::clone(arrivals);
+        move |sessions| arrivals.add(sessions)
+    };
+    let number = newest.unwrap_or(1);
+    // The lost mark is made by a process that ended because of its index.
+    let lost = at(number).join("lost").exists();
+    let opened = if lost {
+        Err(super::index::IndexFault::LostBefore(
+            "marked as lost".into(),
+        ))
+    } else {
+        Index::open(&at(number), settings.sabotaged, arrived(arrivals))
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(cause) => {
+            tracing::warn!(%cause, "index set aside; a fresh one is built from the journal");
+            Index::open(&at(number + 1), settings.sabotaged, arrived(arrivals))?
+        }
+    };
+    for old in numbers
+        .into_iter()
+        .map(at)
+        .filter(|path| *path != opened.path)
+    {
+        if let Err(error) = std::fs::remove_dir_all(&old) {
+            tracing::warn!(path = %old.display(), %error, "old index is not removed");
+        }
+    }
+    Ok(opened)
+}
+
+/// As a process does whose index is lost. Without an index there is nothing to distrust.
+pub fn distrust_index(dir: &Path) -> io::Result<()> {
+    let listed = match std::fs::read_dir(dir.join("index")) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in listed {
+        std::fs::write(entry?.path().join("lost"), b"")?;
+    }
+    Ok(())
+}
+
+/// Fills the index from the segments.
+fn rebuild(index: &Index, found: &Inventory, ends: &BTreeMap<SegmentId, Closed>) -> io::Result<()> {
+    let present: Vec<SegmentId> = found.segments.keys().copied().collect();
+    let cleared = index.ask(move |tables| {
+        tables.clear_for_rebuild(|segment| present.binary_search(&segment).is_ok())
+    });
+    if cleared.is_err() {
+        // Reported as lost by the first lease.
+        return Ok(());
+    }
+    for (id, (segment, _)) in &found.segments {
+        walk(segment, Some(ends[id].end), |step| {
+            if let Found::Chunk {
+                ordinal,
+                head,
+                word,
+                ..
+            } = step
+                && let Some(meta) = recover::read_chunk(&head)
+                && word.state != ChunkState::Moved
+            {
+                let session = meta.key.session_key();
+                let (segment, sequence) = (*id, meta.key.sequence);
+                index.change([if word.state == ChunkState::Live {
+                    let owed = Owed {
+                        sequence,
+                        number: head.header.number,
+                        ordinal,
+                        start: head.start,
+                        bytes: meta.bytes,
+                        accepted_at: head.header.accepted_at,
+                    };
+                    Change::Accept {
+                        session,
+                        segment,
+                        owed,
+                        digest: meta.digest,
+                    }
+                } else {
+                    Change::Remember {
+                        session,
+                        segment,
+                        sequence,
+                        digest: meta.digest,
+                    }
+                }]);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn slots(
+    segments: BTreeMap<SegmentId, (Segment, SegmentHeader)>,
+    mut books: BTreeMap<SegmentId, super::inner::Book>,
+) -> BTreeMap<SegmentId, Arc<SegmentSlot>> {
+    segments
+        .into_iter()
+        .map(|(id, (segment, _))| {
+            segment.close_file();
+            (
+                id,
+                Arc::new(SegmentSlot::new(
+                    segment,
+                    books.remove(&id).unwrap_or_default(),
+                )),
+            )
+        })
+        .collect()
+}
+
+/// Brings back the waits of chunks that failed before.
+fn load_delays(inner: &Inner) {
+    let Ok(retries) = inner.index.ask(|tables| tables.retries()) else {
+        return;
+    };
+    let mut sessions = inner.sessions();
+    for (key, retry) in retries {
+        if let Some(state) = sessions.by_key.get_mut(&key.session_key())
+            && state.owed > 0
+        {
+            state.delay = Some(Delay {
+                sequence: key.sequence,
+                until: retry.until,
+            });
+        }
+    }
+}

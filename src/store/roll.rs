@@ -1,0 +1,131 @@
+//! Beginning a new segment, and the ledger's part in it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::commit::Active;
+use super::inner::{Book, Inner, SegmentSlot};
+use super::layout::{Layout, SegmentId};
+use super::ledger::{Closed, SessionLine};
+use super::segment::{Predecessor, Segment, SegmentHeader};
+
+/// Makes a fresh segment the active one; the former one is cut after its last commit.
+///
+/// # Errors
+/// No space, or the medium's. The former segment stays active then.
+pub fn open_active(inner: &Inner, active: &mut Option<Active>) -> io::Result<()> {
+    let slot = create(inner)?;
+    if let Some(former) = active.take() {
+        cut(&former.slot);
+    }
+    *inner.active.lock().expect("no holder panics") = Some(slot.segment.id);
+    *active = Some(Active {
+        end: slot.segment.layout.data_start(),
+        next_ordinal: 0,
+        slot,
+    });
+    // What this ledger says stands in segments too, so a failure here costs nothing yet.
+    if let Err(error) = write_ledger(inner) {
+        tracing::warn!(%error, "ledger not written");
+    }
+    Ok(())
+}
+
+/// A published, empty segment behind all others.
+fn create(inner: &Inner) -> io::Result<Arc<SegmentSlot>> {
+    let dir = inner.segments_dir();
+    let next = inner.ledger.lock().expect("no holder panics").next_segment;
+    let (predecessor, id) = {
+        let segments = inner.segments();
+        let predecessor = segments.last_key_value().map(|(id, slot)| {
+            let book = slot.book();
+            Predecessor {
+                id: *id,
+                chunks: book.chunks,
+                end: book.end,
+            }
+        });
+        let after = segments.last_key_value().map_or(0, |(id, _)| id.0 + 1);
+        (predecessor, SegmentId(after.max(next.0).max(1)))
+    };
+    let header = SegmentHeader {
+        id,
+        segment_bytes: inner.settings.segment_bytes,
+        nonce: fresh_nonce(),
+        predecessor,
+    };
+    let segment = Segment::create(&inner.disk, &dir, &header)?.publish(&dir)?;
+    let layout = Layout {
+        segment_bytes: header.segment_bytes,
+    };
+    let book = Book {
+        end: layout.data_start() as u32,
+        ..Book::default()
+    };
+    let slot = Arc::new(SegmentSlot::new(segment, book));
+    inner
+        .segments
+        .write()
+        .expect("no holder panics")
+        .insert(id, Arc::clone(&slot));
+    inner.ledger.lock().expect("no holder panics").next_segment = SegmentId(id.0 + 1);
+    Ok(slot)
+}
+
+/// Gives back what was reserved behind the last commit. The successor's header says where that was, so this may be lost.
+pub fn cut(slot: &SegmentSlot) {
+    let end = slot.book().end;
+    let cut = slot
+        .segment
+        .file()
+        .and_then(|file| file.set_len(u64::from(end)));
+    if let Err(error) = cut {
+        tracing::warn!(segment = %slot.segment.id, %error, "reserved space is not given back yet");
+    }
+}
+
+/// Writes both ledger files: the totals of what is retired, the ends of what is closed, and what is known of sessions.
+pub fn write_ledger(inner: &Inner) -> io::Result<()> {
+    let active = *inner.active.lock().expect("no holder panics");
+    let mut ledger = inner.ledger.lock().expect("no holder panics");
+    let sessions = inner.sessions();
+    let lines = sessions
+        .by_key
+        .iter()
+        .filter(|(_, state)| !state.accepted.is_empty());
+    ledger.sessions = lines
+        .map(|(key, state)| SessionLine {
+            key: key.clone(),
+            accepted: state.accepted.clone(),
+            delivered_high: state.delivered_high,
+            changed_at: state.changed_at,
+        })
+        .collect();
+    drop(sessions);
+    ledger.closed = inner
+        .segments()
+        .iter()
+        .filter(|(id, _)| Some(**id) != active)
+        .map(|(id, slot)| {
+            let book = slot.book();
+            (
+                *id,
+                Closed {
+                    chunks: book.chunks,
+                    end: book.end,
+                },
+            )
+        })
+        .collect();
+    ledger.next_number = inner.next_number.load(std::sync::atomic::Ordering::Relaxed);
+    ledger.edition += 1;
+    ledger.write(inner.disk.as_ref(), &inner.dir)
+}
+
+/// Unpredictable, so that no payload can hold a frame that would pass for one of ours.
+pub fn fresh_nonce() -> u64 {
+    let mut bytes = [0; 8];
+    let rng = ring::rand::SystemRandom::new();
+    ring::rand::SecureRandom::fill(&rng, &mut bytes).expect("the system has randomness");
+    u64::from_le_bytes(bytes)
+}
