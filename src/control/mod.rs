@@ -11,6 +11,8 @@ pub mod running;
 pub mod server;
 pub mod snapshot;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod why;
 pub mod wire;
 pub mod words;
