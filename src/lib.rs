@@ -15,6 +15,7 @@ pub mod store;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod service;
