@@ -3,6 +3,8 @@
 
 pub mod model;
 
+pub mod policy;
+
 pub mod chance;
 pub mod clock;
 pub mod disk;

@@ -1,10 +1,29 @@
 //! Token slots: one per token request, shared by every lane that would make the same one.
 
+mod answer;
+mod client_credentials;
+mod diagnosis;
+mod endpoint;
+mod grant;
+mod refusals;
+mod secret;
+mod slot;
+mod source;
+mod words;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use crate::clock::Instant;
 use crate::model::{FailureRecord, Generation, SessionKey, Timestamp, Token, TokenView};
+
+pub use client_credentials::ClientCredentials;
+pub use endpoint::{EndpointError, TokenEndpoint, token_client};
+pub use grant::{About, Grant, MintFailure, Minted, Minting, Refusal, RefusalKind};
+pub use secret::{SECRET_BYTES_MAX, SecretError, SecretPlaces, read_secret};
+pub use slot::{RefreshPolicy, Rules};
+pub use source::Slot;
+pub use words::{blocked_sentence, missing_scope_sentence, waiting_sentence};
 
 /// Why a slot gives no token now, in words for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,16 +84,27 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Compare-and-swap invalidation: has an effect only while `generation` is the newest.
     fn reject(&self, rejection: Rejection) -> AfterRejection;
 
-    /// A delivery succeeded with this generation.
-    fn accepted(&self, generation: Generation);
+    /// A delivery of `session` succeeded with this generation.
+    fn accepted(&self, generation: Generation, session: &SessionKey);
 
     /// The operator says that the cause is cured: try now.
     fn retry_now(&self);
 
-    /// The hold in force, if any.
+    /// The hold in force, if any: there is one exactly while `token` would refuse at once. Once its
+    /// `until` has passed there is none, and the next call of `token` is the probe.
     fn hold(&self) -> Option<CredentialHold>;
 
     fn view(&self) -> TokenView;
+
+    /// The scopes that the newest token states; `None` if it states none.
+    fn granted_scopes(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// Whose tokens these are, for messages.
+    fn client_id(&self) -> Option<String> {
+        None
+    }
 
     /// Ends when the slot's state changed after the call. A hint, never the only wake-up.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;

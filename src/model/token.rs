@@ -24,6 +24,14 @@ impl Token {
         }
     }
 
+    /// As [`Token::new`], for a secret that was never a plain text.
+    pub fn from_secret(secret: SecretString, generation: Generation) -> Self {
+        Self {
+            secret: Arc::new(secret),
+            generation,
+        }
+    }
+
     /// The bearer value, for building one header.
     pub fn expose(&self) -> &str {
         self.secret.expose_secret()

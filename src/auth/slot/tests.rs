@@ -1,0 +1,752 @@
+//! The slot's transitions as tables: what happens, in order, and where that leads.
+
+use secrecy::SecretString;
+
+use super::*;
+use crate::auth::grant::{MintFailure, Refusal};
+use crate::model::{FailureClass, FailureRecord};
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A caller comes.
+    Want,
+    /// The request under way gives a token that lives for so many seconds.
+    Minted(u64),
+    Fail(Failing),
+    /// The session's delivery is answered 401 with the newest token.
+    Reject(&'static str),
+    /// The same, where no other session has work.
+    RejectOnly(&'static str),
+    /// The same, with the token before the newest.
+    RejectOld(&'static str),
+    Accept(&'static str),
+    /// Seconds.
+    Pass(u64),
+    Resume,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Failing {
+    Down,
+    Throttled(u64),
+    WrongSecret,
+}
+
+use Event::{Accept, Fail, Minted as Mints, Pass, Reject, RejectOld, RejectOnly, Resume, Want};
+use Failing::{Down, Throttled, WrongSecret};
+
+struct Bench {
+    slot: SlotState,
+    now: Instant,
+    /// What the last event returned, in a word.
+    said: String,
+    mint: Option<Mint>,
+    requests: u32,
+}
+
+impl Bench {
+    fn new(rules: Rules) -> Self {
+        let now = Instant(secs(1_000_000));
+        let about = About {
+            endpoint: "https://login.example/oauth/token".to_owned(),
+            client_id: "5b1c9e".to_owned(),
+            ..About::default()
+        };
+        let at = Moment {
+            now,
+            wall: Timestamp(0),
+            draw: 0.999,
+        };
+        Self {
+            slot: SlotState::new(rules, about, at),
+            now,
+            said: String::new(),
+            mint: None,
+            requests: 0,
+        }
+    }
+
+    fn after(rules: Rules, events: &[Event]) -> Self {
+        let mut bench = Self::new(rules);
+        for event in events {
+            bench.meet(*event);
+        }
+        bench
+    }
+
+    fn at(&self) -> Moment {
+        let wall = i64::try_from(self.now.0.as_millis()).unwrap();
+        Moment {
+            now: self.now,
+            wall: Timestamp(wall),
+            draw: 0.999,
+        }
+    }
+
+    fn flight(&self) -> Flight {
+        match self.slot.phase {
+            Phase::Fetching(flight) | Phase::Refreshing(flight) => flight,
+            _ => self.mint.expect("a request was made").flight,
+        }
+    }
+
+    fn meet(&mut self, event: Event) {
+        let at = self.at();
+        self.said = match event {
+            Want => {
+                let wanted = self.slot.want(at, Standing::New);
+                if let Some(mint) = wanted.mint {
+                    self.requests += 1;
+                    self.mint = Some(mint);
+                }
+                match wanted.answer {
+                    Answer::Use(token) => format!("use {}", token.generation.0),
+                    Answer::Wait => "wait".to_owned(),
+                    Answer::Held(hold) => format!("held {:?}", hold.kind),
+                }
+            }
+            Mints(life) => {
+                let minted = Minted {
+                    access_token: SecretString::from("canary"),
+                    lifetime: secs(life),
+                    scopes: None,
+                };
+                match self.slot.minted(self.flight(), minted, self.now, at) {
+                    Some(generation) => format!("minted {}", generation.0),
+                    None => "ignored".to_owned(),
+                }
+            }
+            Fail(failing) => {
+                let diagnosis = failing.diagnosis(self.slot.about());
+                match self.slot.failed(self.flight(), diagnosis, at) {
+                    Some(before) => format!("failed {before}"),
+                    None => "ignored".to_owned(),
+                }
+            }
+            Reject(session) => self.reject(session, false, 0),
+            RejectOnly(session) => self.reject(session, true, 0),
+            RejectOld(session) => self.reject(session, false, 1),
+            Accept(name) => {
+                let generation = self.slot.generation();
+                let ended = self.slot.accepted(generation, &session(name));
+                format!("ended {ended}")
+            }
+            Pass(seconds) => {
+                self.now = self.now.saturating_add(secs(seconds));
+                String::new()
+            }
+            Resume => {
+                self.slot.retry_now(self.now);
+                String::new()
+            }
+        };
+    }
+
+    fn reject(&mut self, name: &str, only_session: bool, back: u64) -> String {
+        let generation = Generation(self.slot.generation().0 - back);
+        let rejection = Rejection {
+            generation,
+            session: session(name),
+            only_session,
+            record: record(),
+        };
+        let rejected = self.slot.reject(&rejection, self.at());
+        format!("{:?}", rejected.after)
+    }
+
+    fn phase(&self) -> &'static str {
+        match self.slot.phase {
+            Phase::Empty => "empty",
+            Phase::Fetching(_) => "fetching",
+            Phase::Valid => "valid",
+            Phase::Refreshing(_) => "refreshing",
+            Phase::Waiting => "waiting",
+            Phase::Blocked => "blocked",
+        }
+    }
+}
+
+impl Failing {
+    fn diagnosis(self, about: &About) -> Diagnosis {
+        let failure = match self {
+            Down => MintFailure::Unreachable {
+                cause: "connection refused".to_owned(),
+            },
+            Throttled(hint) => MintFailure::Refused(Refusal {
+                status: 429,
+                retry_after: Some(secs(hint)),
+                ..Refusal::default()
+            }),
+            WrongSecret => MintFailure::Refused(Refusal {
+                status: 401,
+                error: Some("invalid_client".to_owned()),
+                ..Refusal::default()
+            }),
+        };
+        Diagnosis::of_mint(&failure, about, Timestamp(0))
+    }
+}
+
+fn session(name: &str) -> SessionKey {
+    SessionKey {
+        tenant: "acme".parse().unwrap(),
+        session: name.parse().unwrap(),
+    }
+}
+
+fn record() -> FailureRecord {
+    FailureRecord {
+        at: Timestamp(0),
+        class: FailureClass::Unauthorized,
+        status: Some(401),
+        code: Some("bad.credentials".to_owned()),
+        correlation_id: None,
+        fields: Vec::new(),
+        missing: None,
+        message: "Invalid login credentials.".to_owned(),
+        body: String::new(),
+        token_generation: None,
+        token_fingerprint: None,
+        attempt: 1,
+        next_try_at: None,
+    }
+}
+
+/// Events, then what the last one returned, the phase, and the token requests made.
+type Row = (&'static [Event], &'static str, &'static str, u32);
+
+fn check(rules: Rules, rows: &[Row]) {
+    for (events, said, phase, requests) in rows {
+        let bench = Bench::after(rules, events);
+        assert_eq!(bench.said, *said, "{events:?}");
+        assert_eq!(bench.phase(), *phase, "{events:?}");
+        assert_eq!(bench.requests, *requests, "{events:?}");
+    }
+}
+
+#[test]
+fn a_token_is_fetched_once_used_renewed_and_ends() {
+    check(
+        Rules::default(),
+        &[
+            (&[], "", "empty", 0),
+            (&[Want], "wait", "fetching", 1),
+            (&[Want, Want], "wait", "fetching", 1),
+            (&[Want, Mints(3600)], "minted 1", "valid", 1),
+            (&[Want, Mints(3600), Want], "use 1", "valid", 1),
+            (&[Want, Mints(3600), Pass(3290), Want], "use 1", "valid", 1),
+            (
+                &[Want, Mints(3600), Pass(3310), Want],
+                "use 1",
+                "refreshing",
+                2,
+            ),
+            (
+                &[Want, Mints(3600), Pass(3310), Want, Want],
+                "use 1",
+                "refreshing",
+                2,
+            ),
+            (
+                &[Want, Mints(3600), Pass(3310), Want, Mints(3600), Want],
+                "use 2",
+                "valid",
+                2,
+            ),
+            (
+                &[Want, Mints(3600), Pass(3310), Want, Pass(400), Want],
+                "wait",
+                "fetching",
+                2,
+            ),
+            (
+                &[Want, Mints(3600), Pass(3600), Want],
+                "wait",
+                "fetching",
+                2,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn under_on_401_a_token_is_used_until_the_platform_refuses_it() {
+    let rules = Rules {
+        refresh: RefreshPolicy::On401,
+        ..Rules::default()
+    };
+    check(
+        rules,
+        &[
+            (&[Want, Mints(5), Pass(4), Want], "use 1", "valid", 1),
+            (&[Want, Mints(5), Pass(9_999), Want], "use 1", "valid", 1),
+            (&[Want, Mints(5), Pass(6), Reject("a")], "Retry", "empty", 1),
+            (
+                &[Want, Mints(5), Pass(6), Reject("a"), Want, Mints(5), Want],
+                "use 2",
+                "valid",
+                2,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_session_that_meets_every_expiry_is_never_held_for_it() {
+    let rules = Rules {
+        refresh: RefreshPolicy::On401,
+        ..Rules::default()
+    };
+    let mut bench = Bench::new(rules);
+    for _ in 0..50 {
+        for event in [Want, Mints(5), Want, Accept("a"), Pass(6), RejectOnly("a")] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, "Retry");
+    }
+    // Also where the endpoint overstates the life, and where uploads take longer than a token lives.
+    for life in [86_400, 5] {
+        let mut bench = Bench::new(rules);
+        for _ in 0..50 {
+            for event in [Want, Mints(life), Accept("a"), Accept("b"), Pass(6)] {
+                bench.meet(event);
+            }
+            bench.meet(Reject("a"));
+            assert_eq!(bench.said, "Retry");
+        }
+    }
+}
+
+#[test]
+fn a_failure_without_a_token_holds_and_its_deadline_lets_one_try_through() {
+    check(
+        Rules::default(),
+        &[
+            (&[Want, Fail(Down)], "failed 0", "waiting", 1),
+            (&[Want, Fail(Down), Want], "held Outage", "waiting", 1),
+            (&[Want, Fail(Down), Pass(2), Want], "wait", "fetching", 2),
+            (
+                &[Want, Fail(Down), Pass(2), Want, Fail(Down), Pass(2), Want],
+                "held Outage",
+                "waiting",
+                2,
+            ),
+            (
+                &[Want, Fail(Throttled(3600)), Pass(3599), Want],
+                "held Throttled",
+                "waiting",
+                1,
+            ),
+            (
+                &[Want, Fail(Throttled(3600)), Pass(3606), Want],
+                "wait",
+                "fetching",
+                2,
+            ),
+            (
+                &[Want, Fail(WrongSecret), Want],
+                "held Blocked",
+                "blocked",
+                1,
+            ),
+            (
+                &[Want, Fail(WrongSecret), Pass(2), Want, Mints(60), Want],
+                "use 1",
+                "valid",
+                2,
+            ),
+            (
+                &[Want, Fail(WrongSecret), Resume, Want],
+                "wait",
+                "fetching",
+                2,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_failed_refresh_displaces_no_token_and_is_remembered_when_it_ends() {
+    for failing in [Down, Throttled(3600), WrongSecret] {
+        let mut bench = Bench::after(
+            Rules::default(),
+            &[Want, Mints(3600), Pass(3310), Want, Fail(failing), Want],
+        );
+        assert_eq!(bench.said, "use 1", "{failing:?}");
+        assert_eq!(bench.slot.hold(bench.now), None, "{failing:?}");
+        bench.meet(Pass(3600 - 3310 - 1));
+        bench.meet(Want);
+        assert_eq!(bench.said, "use 1", "{failing:?}");
+    }
+    check(
+        Rules::default(),
+        &[
+            // The endpoint asked for an hour: also the end of the token does not break that.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Pass(3310),
+                    Want,
+                    Fail(Throttled(3600)),
+                    Pass(300),
+                    Want,
+                ],
+                "held Throttled",
+                "waiting",
+                2,
+            ),
+            // Nor does a 401.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Accept("a"),
+                    Pass(3310),
+                    Want,
+                    Fail(Throttled(3600)),
+                    Reject("a"),
+                ],
+                "Blocked",
+                "waiting",
+                2,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_401_invalidates_the_newest_generation_only() {
+    check(
+        Rules::default(),
+        &[
+            (
+                &[Want, Mints(3600), Accept("a"), Reject("a"), Want],
+                "wait",
+                "fetching",
+                2,
+            ),
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Accept("a"),
+                    Reject("a"),
+                    Want,
+                    Reject("b"),
+                    Reject("c"),
+                ],
+                "Retry",
+                "fetching",
+                2,
+            ),
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Accept("a"),
+                    Reject("a"),
+                    Want,
+                    Mints(3600),
+                    RejectOld("b"),
+                ],
+                "Retry",
+                "valid",
+                2,
+            ),
+            // A refresh under way is the forced request.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Accept("a"),
+                    Pass(3310),
+                    Want,
+                    Reject("a"),
+                    Want,
+                ],
+                "wait",
+                "fetching",
+                2,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
+    check(
+        Rules::default(),
+        &[
+            (&[Want, Mints(3600), Reject("a")], "Retry", "empty", 1),
+            (
+                &[Want, Mints(3600), Reject("a"), Reject("b")],
+                "Blocked",
+                "blocked",
+                1,
+            ),
+            (
+                &[Want, Mints(3600), RejectOnly("a")],
+                "Blocked",
+                "blocked",
+                1,
+            ),
+            // Two sessions on two generations are evidence too.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Want,
+                    Mints(3600),
+                    Reject("b"),
+                ],
+                "Blocked",
+                "blocked",
+                2,
+            ),
+            // A delivery between them is evidence to the contrary.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Want,
+                    Mints(3600),
+                    Accept("c"),
+                    Reject("b"),
+                ],
+                "Retry",
+                "empty",
+                2,
+            ),
+            // An unused token that may have died of idleness is no evidence.
+            (
+                &[Want, Mints(86_400), Pass(301), RejectOnly("a")],
+                "Retry",
+                "empty",
+                1,
+            ),
+            // What arrives after the block neither shortens nor repeats it.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Reject("b"),
+                    Reject("c"),
+                    Accept("d"),
+                    Want,
+                ],
+                "held Blocked",
+                "blocked",
+                1,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_probe_that_is_refused_blocks_again_and_one_that_delivers_opens() {
+    const BLOCKED: [Event; 4] = [Want, Mints(3600), Reject("a"), Reject("b")];
+    let mut bench = Bench::after(Rules::default(), &BLOCKED);
+    for failed in 0..5 {
+        let hold = bench.slot.hold(bench.now).expect("blocked");
+        assert_eq!(hold.probes_failed, failed);
+        bench.now = hold.until;
+        for event in [Want, Mints(3600), Want, Reject("c")] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, "Blocked");
+    }
+    bench.now = bench.slot.hold(bench.now).expect("blocked").until;
+    for event in [Want, Mints(3600), Accept("d")] {
+        bench.meet(event);
+    }
+    assert_eq!(bench.said, "ended true");
+    bench.meet(Reject("e"));
+    assert_eq!(bench.said, "Retry");
+}
+
+#[test]
+fn a_session_refused_alone_three_times_is_held_alone() {
+    // While others deliver with the same tokens.
+    let mut bench = Bench::new(Rules::default());
+    for expected in ["Retry", "Retry", "HoldSession"] {
+        for event in [Want, Mints(3600), Want, Accept("b"), Reject("a")] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, expected);
+    }
+    assert_eq!(bench.phase(), "valid", "the others keep their token");
+    assert_eq!(bench.requests, 3);
+    // Each probe of the session is refused again without costing a token.
+    bench.meet(Pass(60));
+    bench.meet(Reject("a"));
+    assert_eq!(
+        (bench.said.as_str(), bench.phase()),
+        ("HoldSession", "valid")
+    );
+    // Its own delivery ends that.
+    bench.meet(Accept("a"));
+    bench.meet(Reject("a"));
+    assert_eq!(bench.said, "Retry");
+
+    // While nobody else tries.
+    let mut bench = Bench::new(Rules::default());
+    for expected in ["Retry", "Retry", "HoldSession"] {
+        for event in [Want, Mints(3600), Want, Reject("a")] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, expected);
+    }
+    bench.meet(Reject("b"));
+    assert_eq!(bench.said, "Blocked");
+}
+
+#[test]
+fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
+    let rules = Rules {
+        retry_on_401: false,
+        ..Rules::default()
+    };
+    check(
+        rules,
+        &[
+            (
+                &[Want, Mints(3600), Accept("a"), Pass(60), Reject("a")],
+                "Blocked",
+                "blocked",
+                1,
+            ),
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Pass(2),
+                    Want,
+                    Mints(60),
+                    Want,
+                ],
+                "use 2",
+                "valid",
+                2,
+            ),
+        ],
+    );
+    let bench = Bench::after(
+        rules,
+        &[Want, Mints(86_400), Accept("a"), Pass(900), Reject("a")],
+    );
+    let hold = bench.slot.hold(bench.now).unwrap();
+    assert_eq!(
+        hold.reason,
+        "its token was revoked early, 15 min into a stated life of 24 h \
+         (401 bad.credentials: Invalid login credentials) and retry_on_401 is false"
+    );
+    assert_eq!(
+        hold.remedy,
+        "Set retry_on_401 = true to renew tokens at once"
+    );
+}
+
+#[test]
+fn results_of_an_abandoned_request_count_for_nothing() {
+    const EVENTS: [Event; 6] = [
+        Want,
+        Mints(3600),
+        Reject("a"),
+        Want,
+        Reject("b"),
+        Mints(3600),
+    ];
+    check(Rules::default(), &[(&EVENTS, "ignored", "blocked", 2)]);
+    let mut bench = Bench::after(Rules::default(), &EVENTS);
+    bench.meet(Fail(Down));
+    assert_eq!((bench.said.as_str(), bench.phase()), ("ignored", "blocked"));
+}
+
+#[test]
+fn requests_are_a_second_apart_and_slow_down_while_new_tokens_are_refused() {
+    let mut bench = Bench::new(Rules::default());
+    let mut gaps = Vec::new();
+    let mut last = None;
+    for _ in 0..4 {
+        bench.meet(Want);
+        let mint = bench.mint.expect("a request");
+        if let Some(last) = last {
+            gaps.push(mint.not_before.since(last).as_secs());
+        }
+        last = Some(mint.not_before);
+        bench.now = mint.not_before;
+        // Each token ends at once without a delivery, for one session that is not alone.
+        bench.meet(Mints(1));
+        bench.meet(Pass(1));
+        bench.meet(Reject("a"));
+        assert_eq!(bench.said, "Retry");
+    }
+    assert_eq!(gaps, [2, 4, 8]);
+}
+
+#[test]
+fn a_hold_says_since_when_until_when_and_how_often_it_was_tried() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Fail(Down)]);
+    let began = bench.slot.hold(bench.now).unwrap().since;
+    for failed in 0..4 {
+        let hold = bench.slot.hold(bench.now).unwrap();
+        assert_eq!((hold.probes_failed, hold.since), (failed, began));
+        bench.now = hold.until;
+        bench.meet(Want);
+        bench.meet(Fail(Down));
+    }
+    bench.now = bench.slot.hold(bench.now).unwrap().until;
+    bench.meet(Want);
+    bench.meet(Fail(WrongSecret));
+    let hold = bench.slot.hold(bench.now).unwrap();
+    assert_eq!(hold.probes_failed, 0, "another hold begins");
+    assert!(hold.since > began);
+}
+
+#[test]
+fn a_slow_endpoint_and_a_short_life_still_give_a_usable_token() {
+    let mut bench = Bench::after(Rules::default(), &[Want]);
+    let asked_at = bench.now;
+    bench.meet(Pass(25));
+    let minted = Minted {
+        access_token: SecretString::from("canary"),
+        lifetime: secs(5),
+        scopes: None,
+    };
+    let (flight, at) = (bench.flight(), bench.at());
+    bench.slot.minted(flight, minted, asked_at, at).unwrap();
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 1");
+    bench.meet(Pass(1));
+    bench.meet(Want);
+    assert_eq!(bench.said, "wait", "its life counts from the request");
+}
+
+#[test]
+fn the_view_is_what_stats_shows() {
+    let view = |events: &[Event]| {
+        let bench = Bench::after(Rules::default(), events);
+        let view = bench.slot.view(bench.now);
+        (view.state, view.expires_in_s, view.generation)
+    };
+    assert_eq!(view(&[]), ("none".into(), None, 0));
+    assert_eq!(view(&[Want]), ("fetching".into(), None, 0));
+    assert_eq!(
+        view(&[Want, Mints(3600), Pass(60)]),
+        ("valid".into(), Some(3540), 1)
+    );
+    assert_eq!(view(&[Want, Fail(Down)]), ("none".into(), None, 0));
+    assert_eq!(
+        view(&[Want, Fail(WrongSecret)]),
+        ("blocked".into(), None, 0)
+    );
+}

@@ -1,0 +1,5 @@
+//! Pure decisions: plain data in, plain data out. No clock, no randomness, no I/O; both time and chance
+//! are arguments.
+
+pub mod backoff;
+pub mod refresh;
