@@ -8,6 +8,7 @@ pub mod policy;
 pub mod chance;
 pub mod clock;
 pub mod disk;
+pub mod http;
 pub mod sabotage;
 
 pub mod auth;
