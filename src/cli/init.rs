@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::control::Code;
 use crate::model::TenantId;
+use crate::platform::region;
 
 use super::desk::Desk;
 use super::exit;
@@ -29,8 +30,8 @@ pub struct Args {
 const TEMPLATE: &str = include_str!("init.toml");
 
 pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
-    if let Err(error) = crate::config::region(&args.region) {
-        return Err(Stop::usage(error));
+    if let Err(error) = region::preset(&args.region) {
+        return Err(Stop::usage(error.to_string()));
     }
     let config = desk
         .global

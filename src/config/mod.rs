@@ -3,7 +3,6 @@
 
 mod complaint;
 mod nearest;
-mod presets;
 mod read;
 mod secret;
 mod section;
@@ -20,7 +19,6 @@ use crate::model::{HostName, TenantId};
 use crate::store;
 
 pub use complaint::{Complaint, ConfigError};
-pub use presets::check as region;
 pub use read::{Lookup, load, load_text};
 pub use secret::SecretFile;
 pub use tenant::{Auth, Delivery, Grant, OnDead, Refresh, Tenant};

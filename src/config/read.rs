@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use crate::auth::SecretPlaces;
 use crate::model::{HostName, TenantId};
 
 use super::complaint::{Complaint, ConfigError, Log};
@@ -107,11 +108,7 @@ pub fn load_text(
     path: &Path,
     credentials: Option<&Path>,
 ) -> Result<Config, ConfigError> {
-    let beside = path.parent().unwrap_or(Path::new(""));
-    let place = Place {
-        beside,
-        credentials,
-    };
+    let place = place_of(path, credentials);
     let mut tenants = Tenants::default();
     let log = Log::new(path.display().to_string(), text);
     let main = parse(text, &log, |top| main_file(top, &place, &mut tenants));
@@ -133,6 +130,15 @@ pub fn load_text(
         })
     });
     made.ok_or(ConfigError::Wrong(complaints))
+}
+
+fn place_of(file: &Path, credentials: Option<&Path>) -> Place {
+    Place {
+        secrets: SecretPlaces {
+            beside_config: file.parent().unwrap_or(Path::new("")).to_owned(),
+            credentials: credentials.map(Path::to_owned),
+        },
+    }
 }
 
 /// Parses one file and hands its top table to `read`. All syntax errors of the file are complaints,
@@ -173,9 +179,9 @@ struct Tenants {
     seen: BTreeMap<String, String>,
 }
 
-fn main_file(top: &Section<'_, '_>, place: &Place<'_>, tenants: &mut Tenants) -> Main {
+fn main_file(top: &Section<'_, '_>, place: &Place, tenants: &mut Tenants) -> Main {
     let main = Main {
-        store: store(top.section("store"), place.beside),
+        store: store(top.section("store"), &place.secrets.beside_config),
         host: host(top),
         pool: pool(top.section("pool")),
         includes: top.texts("include").map_or_else(Vec::new, |found| {
@@ -191,7 +197,7 @@ fn main_file(top: &Section<'_, '_>, place: &Place<'_>, tenants: &mut Tenants) ->
     main
 }
 
-fn read_tenants(top: &Section<'_, '_>, place: &Place<'_>, tenants: &mut Tenants) {
+fn read_tenants(top: &Section<'_, '_>, place: &Place, tenants: &mut Tenants) {
     let Some(table) = top.section("tenants") else {
         return;
     };
@@ -298,11 +304,11 @@ fn pool(section: Option<Section<'_, '_>>) -> Pool {
 /// Reads the files of one pattern. They may hold tenants and nothing else.
 fn included(
     include: &Include,
-    place: &Place<'_>,
+    place: &Place,
     tenants: &mut Tenants,
     complaints: &mut Vec<Complaint>,
 ) {
-    let found = match expand(place.beside, &include.pattern) {
+    let found = match expand(&place.secrets.beside_config, &include.pattern) {
         Ok(found) => found,
         Err(text) => {
             complaints.push(Complaint {
@@ -319,10 +325,7 @@ fn included(
             continue;
         };
         let log = Log::new(shown, &text);
-        let place = Place {
-            beside: path.parent().unwrap_or(Path::new("")),
-            credentials: place.credentials,
-        };
+        let place = place_of(&path, place.secrets.credentials.as_deref());
         parse(&text, &log, |top| read_tenants(top, &place, tenants));
         complaints.extend(log.into_complaints());
     }

@@ -1,21 +1,19 @@
-//! Secrets are files: where one is looked for and who may read it. The value is read by whoever uses
-//! it, when it is used; nothing here keeps or prints one.
+//! A configured secret file. The value is read by whoever uses it, when it is used; nothing here keeps or
+//! prints one.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// A configured secret file and the place that names it.
+use crate::auth::{SecretError, SecretPlaces, read_secret};
+
+/// A secret file and the place that names it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretFile {
-    pub path: PathBuf,
-    /// As configured, for messages once the file is known to exist.
-    name: String,
-    /// systemd hands credentials over in a directory that only the service can enter.
-    from_credentials: bool,
+    /// As configured.
+    pub name: PathBuf,
+    pub places: SecretPlaces,
     /// `worker.toml:12`.
-    origin: String,
+    pub origin: String,
 }
 
 /// A configured value is not printed until it is known to be a file's name: people paste the secret itself.
@@ -25,58 +23,21 @@ impl fmt::Debug for SecretFile {
     }
 }
 
-/// Permission bits that let somebody else read or change a file.
-const OTHERS: u32 = 0o077;
-
 impl SecretFile {
-    /// Beside the file that names it, or in `$CREDENTIALS_DIRECTORY`, which wins.
-    pub fn locate(name: &str, beside: &Path, credentials: Option<&Path>, origin: String) -> Self {
-        let plain = !name.contains('/');
-        let handed = credentials
-            .filter(|_| plain)
-            .map(|directory| directory.join(name))
-            .filter(|path| path.exists());
-        Self {
-            from_credentials: handed.is_some(),
-            path: handed.unwrap_or_else(|| beside.join(name)),
-            name: name.to_owned(),
-            origin,
-        }
-    }
-
     /// What is wrong with the file now, as the operator should read it.
     pub fn finding(&self) -> Option<String> {
-        let about = match std::fs::metadata(&self.path) {
-            Ok(about) => about,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Some(format!(
-                    "{}: client_secret_file names no file, neither beside the configuration nor in \
-                     $CREDENTIALS_DIRECTORY; it takes a file's name, never the secret",
-                    self.origin
-                ));
+        let origin = &self.origin;
+        match read_secret(&self.name, &self.places) {
+            Ok(_) => None,
+            Err(SecretError::Missing { .. }) => Some(format!(
+                "{origin}: client_secret_file names no file, neither beside the configuration nor in \
+                 $CREDENTIALS_DIRECTORY; it takes a file's name, never the secret"
+            )),
+            Err(SecretError::Io { source, .. }) => {
+                Some(format!("{origin}: client_secret_file: {source}"))
             }
-            Err(error) => return Some(format!("{}: client_secret_file: {error}", self.origin)),
-        };
-        let mode = about.permissions().mode() & 0o777;
-        let name = &self.name;
-        if !about.is_file() {
-            return Some(format!("{name} is not a regular file"));
+            Err(error) => Some(error.to_string()),
         }
-        if mode & OTHERS != 0 && !self.from_credentials {
-            return Some(format!(
-                "{name} is {} by others ({mode:04o}): chmod 600 {}",
-                if mode & 0o044 != 0 {
-                    "readable"
-                } else {
-                    "accessible"
-                },
-                self.name
-            ));
-        }
-        if about.size() == 0 {
-            return Some(format!("{name} is empty: write the client secret into it"));
-        }
-        None
     }
 }
 
@@ -84,13 +45,26 @@ impl SecretFile {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    fn file(name: &str, beside: &Path, credentials: Option<&Path>) -> SecretFile {
+        SecretFile {
+            name: name.into(),
+            places: SecretPlaces {
+                beside_config: beside.to_owned(),
+                credentials: credentials.map(Path::to_owned),
+            },
+            origin: "worker.toml:3".into(),
+        }
+    }
 
     fn secret(mode: u32, text: &str) -> (tempfile::TempDir, SecretFile) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("acme.secret");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let file = SecretFile::locate("acme.secret", dir.path(), None, "worker.toml:3".into());
+        let file = file("acme.secret", dir.path(), None);
         (dir, file)
     }
 
@@ -113,11 +87,13 @@ mod tests {
     #[test]
     fn a_secret_pasted_in_place_of_a_file_name_is_never_printed() {
         let dir = tempfile::tempdir().unwrap();
-        let file = SecretFile::locate("canary-secret", dir.path(), None, "worker.toml:3".into());
-        let finding = file.finding().unwrap();
-        assert!(finding.starts_with("worker.toml:3: "), "{finding}");
-        assert!(!finding.contains("canary"), "{finding}");
-        assert!(!format!("{file:?}").contains("canary"));
+        for pasted in ["canary-secret".to_owned(), "canary".repeat(100)] {
+            let file = file(&pasted, dir.path(), None);
+            let finding = file.finding().unwrap();
+            assert!(finding.starts_with("worker.toml:3: "), "{finding}");
+            assert!(!finding.contains("canary"), "{finding}");
+            assert!(!format!("{file:?}").contains("canary"));
+        }
     }
 
     #[test]
@@ -127,13 +103,7 @@ mod tests {
         let path = handed.path().join("acme.secret");
         fs::write(&path, "inner").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
-        let file = SecretFile::locate(
-            "acme.secret",
-            dir.path(),
-            Some(handed.path()),
-            String::new(),
-        );
-        assert_eq!(file.path, path);
+        let file = file("acme.secret", dir.path(), Some(handed.path()));
         assert_eq!(file.finding(), None);
     }
 }

@@ -1,12 +1,11 @@
 //! One `[tenants.NAME]` table: where its chunks go, how it proves who it is, and how it wants them sent.
 
-use std::path::Path;
 use std::time::Duration;
 
+use crate::auth::SecretPlaces;
 use crate::model::TenantId;
-use crate::platform::ReceiptPolicy;
+use crate::platform::{ReceiptPolicy, region};
 
-use super::presets;
 use super::secret::SecretFile;
 use super::section::Section;
 
@@ -92,14 +91,13 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
 const DAY_SECONDS: u64 = 86_400;
 
-/// Where a tenant's file lies, for its secrets.
-pub struct Place<'a> {
-    pub beside: &'a Path,
-    pub credentials: Option<&'a Path>,
+/// What is around a tenant's table.
+pub struct Place {
+    pub secrets: SecretPlaces,
 }
 
 /// Reads a tenant; `None` if a complaint was made that leaves it incomplete.
-pub fn read(name: &str, section: Section<'_, '_>, place: &Place<'_>) -> Option<Tenant> {
+pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenant> {
     let id = match name.parse::<TenantId>() {
         Ok(id) => Some(id),
         Err(error) => {
@@ -150,9 +148,9 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place<'_>) -> Option<T
 fn urls(section: &Section<'_, '_>) -> (Option<String>, Option<String>) {
     let region = section.text("region");
     let preset = region.as_ref().and_then(|found| {
-        let preset = presets::check(&found.value);
-        if let Err(known) = &preset {
-            let text = format!("region in {}: {known}", section.title());
+        let preset = region::preset(&found.value);
+        if let Err(error) = &preset {
+            let text = format!("region in {}: {error}", section.title());
             section.log.complain_line(found.line, text);
         }
         preset.ok()
@@ -218,7 +216,7 @@ fn path(section: &Section<'_, '_>) -> Option<String> {
     Some(found.value)
 }
 
-fn auth(section: Section<'_, '_>, place: &Place<'_>) -> Option<Auth> {
+fn auth(section: Section<'_, '_>, place: &Place) -> Option<Auth> {
     let grant = section.choice("grant", &[("client_credentials", Grant::ClientCredentials)]);
     let client_id = required(&section, "client_id");
     let secret = section.text("client_secret_file");
@@ -235,9 +233,10 @@ fn auth(section: Section<'_, '_>, place: &Place<'_>) -> Option<Auth> {
         }
         found.value
     });
-    let file = secret.map(|found| {
-        let origin = format!("{}:{}", section.log.file(), found.line);
-        SecretFile::locate(&found.value, place.beside, place.credentials, origin)
+    let file = secret.map(|found| SecretFile {
+        name: found.value.into(),
+        places: place.secrets.clone(),
+        origin: format!("{}:{}", section.log.file(), found.line),
     });
     let grant = grant.or((!section.has("grant")).then_some(Grant::ClientCredentials));
     section.finish();

@@ -114,7 +114,7 @@ fn no_complaint_repeats_a_value_that_may_be_a_secret() {
 [tenants.acme]
 api_url = "https://user:canary@example.com"
 token_url = "canary"
-region = "canary"
+region = "us9"
 [tenants.acme.auth]
 grant = "canary"
 client_secret = "canary"
@@ -191,8 +191,8 @@ fn included_files_add_tenants_with_their_own_lines_and_secrets() {
     assert_eq!(config.tenant_names(), "acme, globex");
     let globex = config.tenants.values().next_back().unwrap();
     assert_eq!(
-        globex.auth.client_secret_file.path,
-        dir.path().join("tenants.d/globex.secret")
+        globex.auth.client_secret_file.places.beside_config,
+        dir.path().join("tenants.d")
     );
 
     fs::write(&file, format!("{second}\n[store]\npath = \"y\"\n")).unwrap();

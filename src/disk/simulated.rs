@@ -289,13 +289,19 @@ impl Disk for SimulatedDisk {
         let inode = world.files.len();
         world.files.push(Content::default());
         world.rename_now(NameChange::Set(path.to_owned(), inode));
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), inode }))
+        Ok(Arc::new(SimulatedFile {
+            disk: self.clone(),
+            inode,
+        }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let inode = self.world().names.get(path).copied();
         let inode = inode.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), inode }))
+        Ok(Arc::new(SimulatedFile {
+            disk: self.clone(),
+            inode,
+        }))
     }
 
     fn create_dir(&self, _path: &Path) -> io::Result<()> {
@@ -304,14 +310,23 @@ impl Disk for SimulatedDisk {
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let world = self.world();
-        let inside = world.names.keys().filter(|name| name.parent() == Some(path));
-        Ok(inside.filter_map(|name| Some(name.file_name()?.to_str()?.to_owned())).collect())
+        let inside = world
+            .names
+            .keys()
+            .filter(|name| name.parent() == Some(path));
+        Ok(inside
+            .filter_map(|name| Some(name.file_name()?.to_str()?.to_owned()))
+            .collect())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.world();
         world.spend()?;
-        let inode = world.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        let inode = world
+            .names
+            .get(from)
+            .copied()
+            .ok_or(io::ErrorKind::NotFound)?;
         world.rename_now(NameChange::Remove(from.to_owned()));
         world.rename_now(NameChange::Set(to.to_owned(), inode));
         Ok(())

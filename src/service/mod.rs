@@ -5,6 +5,7 @@ pub mod hold;
 pub mod log;
 mod notify;
 pub mod signals;
+mod slots;
 mod work;
 
 pub use work::start;
