@@ -15,6 +15,8 @@ pub mod auth;
 pub mod platform;
 pub mod store;
 
+pub mod engine;
+
 pub mod cli;
 pub mod config;
 pub mod control;

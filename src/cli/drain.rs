@@ -102,6 +102,7 @@ fn drain(reach: &Reach, mut spec: DrainSpec, desk: &Desk) -> Result<DrainReport,
             return Ok(report);
         }
         before = Some(report);
+        reach.wait_for_successor();
     }
     before.ok_or_else(|| Stop::new(Code::Held, "the store changed hands too often; run again"))
 }

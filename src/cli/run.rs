@@ -17,16 +17,12 @@ pub fn run(_args: Args, desk: &Desk) -> Result<u8, Stop> {
     let config = desk.config()?;
     check_secrets(&config)?;
     let reach = desk.reach_with(config);
-    let mut asked = false;
     let holder = reach.open_alone(|client, ping| {
         if ping.command == "run" {
             return Err(held_by_run(ping.pid));
         }
-        // Once is enough: it says yes and ends, or it ends anyway.
-        if !asked {
-            asked = true;
-            let _ = client.ask(&Request::HandOver {});
-        }
+        // It says yes and ends, or it ends anyway.
+        let _ = client.ask(&Request::HandOver {});
         Ok(())
     })?;
     match hold::run(holder)? {

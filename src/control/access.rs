@@ -19,6 +19,8 @@ use super::wire::{EnqueuedView, Ping, Reply, Request};
 
 /// Short commands hold a store for so long; nobody needs to hear of it.
 const SILENT: Duration = Duration::from_secs(2);
+/// From letting go of a store to being asked by its next holder: recovery of a large one takes seconds.
+const SUCCESSION: Duration = Duration::from_secs(10);
 /// Between two looks at a held store.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -80,6 +82,14 @@ impl Reach {
                 busy(&client, &ping)?;
             }
             self.wait_a_little(start, &held, &mut announced)?;
+        }
+    }
+
+    /// Gives the process that asked for the store the time to take it.
+    pub fn wait_for_successor(&self) {
+        let start = self.clock.now();
+        while self.holder().is_none() && self.clock.now().since(start) < SUCCESSION {
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 

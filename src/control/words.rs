@@ -84,9 +84,16 @@ pub fn span(span: Duration) -> String {
     }
 }
 
-/// `14:30Z` today, `2026-03-02 14:30Z` on another day.
+/// Within this span of now, seconds matter.
+const NEAR: Duration = Duration::from_secs(120);
+
+/// `14:30Z` today, `14:30:07Z` within two minutes, `2026-03-02 14:30Z` on another day.
 pub fn moment(at: Timestamp, now: Timestamp) -> String {
+    let near = at.since(now).max(now.since(at)) < NEAR;
     let (at, now) = (at.to_string(), now.to_string());
+    if near && let Some(second) = at.get(11..19) {
+        return format!("{second}Z");
+    }
     let (Some(day), Some(minute)) = (at.get(..10), at.get(11..16)) else {
         return at;
     };
@@ -149,6 +156,7 @@ mod tests {
         }
         let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap();
         assert_eq!(moment_of("2026-03-01T14:30:00Z", now), "14:30Z");
+        assert_eq!(moment_of("2026-03-01T12:00:03Z", now), "12:00:03Z");
         assert_eq!(moment_of("2026-03-02T14:30:00Z", now), "2026-03-02 14:30Z");
         assert_eq!(moment_of("soon", now), "soon");
     }

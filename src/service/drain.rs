@@ -7,6 +7,7 @@ use crate::control::running::Holder;
 use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec};
 use crate::model::Snapshot;
 
+use super::Role;
 use super::hold::{self, Held, Purpose};
 
 /// Drains and lets go of the store.
@@ -20,7 +21,11 @@ pub fn drain(
 ) -> Result<Held<DrainReport>, Refusal> {
     let runtime = hold::runtime()?;
     let held = runtime.block_on(async {
-        let running = super::start(&holder, "drain").await?;
+        let role = Role {
+            command: "drain",
+            only: spec.tenant.clone(),
+        };
+        let running = super::start(&holder, role).await?;
         holder.running = Some(running.clone());
         let work = Box::pin(async move { running.drain(spec).await });
         hold::hold(holder, Purpose { work, watch }).await

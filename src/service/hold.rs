@@ -16,6 +16,7 @@ use crate::control::socket::SocketPath;
 use crate::control::{Code, Refusal};
 use crate::model::Snapshot;
 
+use super::Role;
 use super::notify;
 use super::signals::Signals;
 
@@ -80,13 +81,14 @@ pub async fn hold<T>(holder: Holder, purpose: Purpose<'_, T>) -> Result<Held<T>,
         () = signals.next() => running.stop(Duration::ZERO).await,
     }
     stop.cancel();
+    // At once, so that nobody connects to a listener that takes nothing more; and before the lock goes, so that it
+    // is never the next holder's socket that is removed.
+    socket.remove().map_err(|e| on_socket(&e))?;
     match serving.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("control socket: {error}"),
         Err(error) => tracing::warn!("control socket: {error}"),
     }
-    // Before the lock goes, so that it is never the next holder's socket that is removed.
-    socket.remove().map_err(|e| on_socket(&e))?;
     drop(running);
     let Holder { store, .. } = holder;
     tokio::task::spawn_blocking(move || store.close())
@@ -144,7 +146,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Refusal> {
 pub fn run(mut holder: Holder) -> Result<Held<()>, Refusal> {
     let runtime = runtime()?;
     let held = runtime.block_on(async {
-        holder.running = Some(super::start(&holder, "run").await?);
+        holder.running = Some(super::start(&holder, Role::of("run")).await?);
         let purpose = Purpose {
             work: Box::pin(std::future::pending::<()>()),
             watch: &|_| {},
@@ -163,7 +165,7 @@ pub fn run(mut holder: Holder) -> Result<Held<()>, Refusal> {
 pub fn check_online(mut holder: Holder) -> Result<Vec<crate::control::wire::Finding>, Refusal> {
     let runtime = runtime()?;
     let found = runtime.block_on(async {
-        let running = super::start(&holder, "check").await?;
+        let running = super::start(&holder, Role::of("check")).await?;
         let found = running.check().await;
         running.stop(Duration::ZERO).await;
         holder.running = Some(Arc::clone(&running));

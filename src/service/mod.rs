@@ -8,4 +8,4 @@ pub mod signals;
 mod slots;
 mod work;
 
-pub use work::start;
+pub use work::{Role, start};

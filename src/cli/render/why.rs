@@ -159,9 +159,9 @@ mod tests {
                 "tenant acme: its gate is open",
                 "waiting: 2 chunks (2 KiB); dead: 0",
                 "session s1 sequence 7: waiting, 2 counted failures, sent again in 48 s",
-                "last failure: transient at 11:59Z, status 503, code service.unavailable, correlation id c-1, try 3",
+                "last failure: transient at 11:59:00Z, status 503, code service.unavailable, correlation id c-1, try 3",
                 "  try later",
-                "  next try at 12:00Z",
+                "  next try at 12:00:48Z",
                 "next: it is sent again in 48 s",
             ]
         );
