@@ -2,4 +2,7 @@
 //! are arguments.
 
 pub mod backoff;
+pub mod fairness;
+pub mod probe;
 pub mod refresh;
+pub mod retry;

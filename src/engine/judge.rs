@@ -1,0 +1,277 @@
+//! What an answer does to its lane: facts are gathered, `policy::retry` decides, and the decision is applied to
+//! session, gate, limit and evidence. What it means for the lease goes back to the shell.
+
+use std::time::Duration;
+
+use super::facts::{self, Case, Failure};
+use super::gate::{Moment, Trial};
+use super::hold::HoldKind;
+use super::lane::{Lane, ROUTE};
+use super::scheduler::{Scheduler, Turn};
+use super::session::{Refusals, Tries};
+use super::words;
+use crate::clock::Instant;
+use crate::model::{FailureClass, FailureRecord, Timestamp};
+use crate::platform::Limits;
+use crate::policy::retry::{self, Disposition, RouteHold, Settle};
+
+/// What happens to the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    pub settle: Settle,
+    /// With the next try filled in.
+    pub record: FailureRecord,
+}
+
+impl Scheduler {
+    /// A receipt came.
+    pub fn delivered(&mut self, turn: &Turn, limits: &Limits, at: Moment, draw: f64) {
+        let youngest = self.youngest;
+        let lane = &mut self.lanes[turn.lane];
+        lane.evidence.delivered(&turn.session, turn.number);
+        if let Some(session) = lane.sessions.get_mut(&turn.session) {
+            session.refusals = None;
+            session.tries = Tries::default();
+        }
+        let kinds = [HoldKind::Outage, HoldKind::Blocked];
+        reopen(lane, &kinds, turn.number, at.now);
+        lane.limit.delivered(lane.in_flight);
+        condemn_suspects(lane, turn.number, at.now);
+        lane.tally.delivered.chunks += 1;
+        lane.tally.delivered.bytes += turn.bytes;
+        lane.tally.last_delivery = Some((at.now, at.wall));
+        lane.rate.add(turn.bytes, at.now);
+        heed_budget(lane, limits, at, (turn.number, youngest), draw);
+        self.collect_changes(turn.lane);
+    }
+
+    /// No receipt came.
+    pub fn failed(
+        &mut self,
+        turn: &Turn,
+        failure: Failure,
+        limits: &Limits,
+        at: Moment,
+        draw: f64,
+    ) -> Judgement {
+        let case = Case {
+            turn,
+            failure: &failure,
+            youngest: self.youngest,
+            at,
+            draw,
+        };
+        let lane = &mut self.lanes[turn.lane];
+        note(lane, &case);
+        let facts = facts::gather(lane, &case);
+        let disposition = retry::decide(&facts, draw);
+        apply(lane, &case, disposition);
+        hold_route(lane, &case, disposition.route);
+        heed_budget(lane, limits, at, (turn.number, self.youngest), draw);
+        let record = FailureRecord {
+            next_try_at: next_try(lane, disposition, at),
+            ..failure.record
+        };
+        lane.last_failure = Some((turn.chunk_key(), record.clone()));
+        self.collect_changes(turn.lane);
+        Judgement {
+            settle: disposition.settle,
+            record,
+        }
+    }
+
+    /// The store has set the turn's chunk aside.
+    pub fn buried(&mut self, turn: &Turn, unproven: bool) {
+        let lane = &mut self.lanes[turn.lane];
+        lane.evidence.condemned_one |= unproven;
+        lane.tally.dead.chunks += 1;
+        lane.tally.dead.bytes += turn.bytes;
+        if let Some(session) = lane.sessions.get_mut(&turn.session) {
+            session.refusals = None;
+            session.condemned = false;
+        }
+    }
+}
+
+/// What the failure shows by itself, before anything is decided.
+fn note(lane: &mut Lane, case: &Case) {
+    let (turn, record) = (case.turn, &case.failure.record);
+    if case.failure.is_silence() {
+        lane.evidence.failed(&turn.session);
+        if matches!(record.status, None | Some(502..=504)) {
+            lane.limit.overwhelmed(turn.number, case.youngest);
+        }
+    } else {
+        reopen(lane, &[HoldKind::Outage], turn.number, case.at.now);
+    }
+    let Some(session) = lane.sessions.get_mut(&turn.session) else {
+        return;
+    };
+    let tries = &mut session.tries;
+    tries.sequence = turn.sequence;
+    tries.sent = tries.sent.saturating_add(1);
+    tries.in_doubt = record.class == FailureClass::InDoubt;
+    if !matches!(
+        record.class,
+        FailureClass::Throttled | FailureClass::Unauthorized
+    ) {
+        tries.failed = tries.failed.saturating_add(1);
+    }
+    if let Some(before) = case.failure.failing_for {
+        let first = Instant(case.at.now.0.saturating_sub(before));
+        tries.first_counted_at.get_or_insert(first);
+    }
+    if case.failure.is_refusal() {
+        let refusals = session.refusals.get_or_insert(Refusals {
+            class: record.class,
+            in_a_row: 0,
+            first_after: case.youngest,
+            last_after: 0,
+            until: case.at.now,
+            suspect: None,
+            record: None,
+        });
+        refusals.class = record.class;
+        refusals.in_a_row = refusals.in_a_row.saturating_add(1);
+        refusals.last_after = case.youngest;
+        refusals.record = Some(record.clone());
+        lane.note_refused(&turn.session);
+    }
+}
+
+fn apply(lane: &mut Lane, case: &Case, disposition: Disposition) {
+    let now = case.at.now;
+    let Some(session) = lane.sessions.get_mut(&case.turn.session) else {
+        return;
+    };
+    session.tries.last_after = Some(case.youngest);
+    if matches!(disposition.settle, Settle::Nack { counted: true, .. }) {
+        session.tries.last_counted_at = Some(now);
+        session.tries.first_counted_at.get_or_insert(now);
+    }
+    if let Some(hold) = disposition.session {
+        let until = now.saturating_add(hold.wait);
+        match &mut session.refusals {
+            Some(refusals) if case.failure.is_refusal() => refusals.until = until,
+            _ => session.rest_until = Some(until),
+        }
+    }
+    if case.failure.record.class == FailureClass::Rejected
+        && let Some(refusals) = &mut session.refusals
+    {
+        refusals.suspect = Some(case.turn.sequence);
+    }
+}
+
+fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
+    let record = &case.failure.record;
+    let trial = Trial {
+        number: case.turn.number,
+        youngest: case.youngest,
+        words: case.failure.words.clone(),
+        record: Some(record.clone()),
+        draw: case.draw,
+    };
+    let gate = &mut lane.gate;
+    match hold {
+        Some(RouteHold::Throttle(wait)) => gate.throttle(ROUTE, wait, &trial, case.at),
+        Some(RouteHold::Outage) => {
+            gate.hold_until_probe(HoldKind::Outage, ROUTE, &trial, case.at);
+        }
+        Some(RouteHold::Block) => {
+            gate.hold_until_probe(HoldKind::Blocked, ROUTE, &trial, case.at);
+        }
+        None => {}
+    }
+    if hold != Some(RouteHold::Block) {
+        if record.class == FailureClass::Rejected {
+            // The refusal that blocked the route is not given any more: what is wrong is the chunk.
+            reopen(lane, &[HoldKind::Blocked], case.turn.number, case.at.now);
+        } else {
+            gate.probe_again(HoldKind::Blocked, ROUTE, &trial, case.at.now);
+        }
+    }
+    lane.put_all_in_place(case.at.now);
+}
+
+/// Holds that request `number` has disproved go; sessions that waited under them may be tried at once.
+fn reopen(lane: &mut Lane, kinds: &[HoldKind], number: u64, now: Instant) {
+    let mut reopened = false;
+    for kind in kinds {
+        reopened |= lane.gate.disproved(*kind, ROUTE, number);
+    }
+    if !reopened {
+        return;
+    }
+    lane.limit.start_again();
+    for id in lane.refused_sessions() {
+        let refusals = lane
+            .sessions
+            .get_mut(&id)
+            .and_then(|session| session.refusals.as_mut());
+        if let Some(refusals) = refusals.filter(|refusals| refusals.suspect.is_none()) {
+            refusals.until = refusals.until.min(now);
+        }
+    }
+    lane.put_all_in_place(now);
+}
+
+/// A delivery of a request sent after a suspect's refusal shows that its route works: the chunk is at fault.
+fn condemn_suspects(lane: &mut Lane, number: u64, now: Instant) {
+    for id in lane.refused_sessions() {
+        let Some(session) = lane.sessions.get_mut(&id) else {
+            continue;
+        };
+        let is_suspect = session
+            .refusals
+            .as_ref()
+            .is_some_and(|r| r.suspect.is_some() && number > r.first_after);
+        if is_suspect && !session.in_flight {
+            session.condemned = true;
+            lane.put_in_place(&id, now);
+        }
+    }
+}
+
+/// Nothing is left of the platform's budget: the lane waits for the next one rather than for a 429.
+fn heed_budget(
+    lane: &mut Lane,
+    limits: &Limits,
+    at: Moment,
+    (number, youngest): (u64, u64),
+    draw: f64,
+) {
+    let (Some(0), Some(reset_in)) = (limits.remaining, limits.reset_in) else {
+        return;
+    };
+    if reset_in.is_zero() {
+        return;
+    }
+    let trial = Trial {
+        number,
+        youngest,
+        words: words::budget_used_up(limits.allowed),
+        record: None,
+        draw,
+    };
+    let wait = retry::pause(Some(reset_in), 1, draw);
+    lane.gate.throttle(ROUTE, wait, &trial, at);
+}
+
+/// When the chunk is tried again, as far as it can be said.
+fn next_try(lane: &Lane, disposition: Disposition, at: Moment) -> Option<Timestamp> {
+    let delay = match disposition.settle {
+        Settle::Bury { .. } => return None,
+        Settle::Nack { delay, .. } => delay,
+        Settle::Release => Duration::ZERO,
+    };
+    let session = disposition.session.map_or(Duration::ZERO, |hold| hold.wait);
+    let gate = lane
+        .gate
+        .holds()
+        .filter_map(|(_, hold)| hold.until)
+        .map(|until| until.since(at.now))
+        .max()
+        .unwrap_or_default();
+    Some(at.wall.saturating_add(delay.max(session).max(gate)))
+}

@@ -1,0 +1,191 @@
+//! What the engine shows of itself: gates, tokens, rates, and why something waits.
+
+use std::collections::BTreeMap;
+
+use super::gate::gate_view;
+use super::lane::Lane;
+use super::scheduler::Scheduler;
+use super::session::{Place, Stuck, Wait};
+use super::shared::Shared;
+use crate::auth::{CredentialHold, CredentialHoldKind};
+use crate::clock::Instant;
+use crate::model::{
+    ChunkKey, FailureRecord, GateView, HoldView, SessionId, TenantId, Timestamp, TokenView,
+};
+
+/// One lane now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneView {
+    pub gate: GateView,
+    pub token: Option<TokenView>,
+    pub last_delivery_s: Option<u64>,
+    /// Over the last two minutes; `None` if nothing was delivered in them.
+    pub bytes_per_second: Option<f64>,
+    /// The newest failure, and of which chunk.
+    pub last_failure: Option<(ChunkKey, FailureRecord)>,
+}
+
+impl LaneView {
+    /// How long `bytes` take at the present rate.
+    pub fn eta_s(&self, bytes: u64) -> Option<u64> {
+        self.bytes_per_second
+            .map(|rate| (bytes as f64 / rate.max(1.0)).ceil() as u64)
+    }
+}
+
+/// Why a lane or a session waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    pub gate: GateView,
+    /// What happens next.
+    pub next: String,
+    pub next_at: Option<Timestamp>,
+    /// What a person can do; empty if there is nothing to do but wait.
+    pub remedy: String,
+    pub last_failure: Option<FailureRecord>,
+}
+
+pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
+    let count = shared.core().lanes.len();
+    (0..count)
+        .map(|number| {
+            // Sources are asked outside the lock: they have one of their own.
+            let (token, hold) = match shared.lanes.get(number) {
+                Some(parts) => (Some(parts.token.view()), parts.token.hold()),
+                None => (None, None),
+            };
+            let core = shared.core();
+            let lane = &core.lanes[number];
+            let view = LaneView {
+                gate: gate(shared, lane, hold),
+                token,
+                last_delivery_s: lane
+                    .tally
+                    .last_delivery
+                    .map(|(at, _)| shared.clock.now().since(at).as_secs()),
+                bytes_per_second: lane.rate.bytes_per_second(shared.clock.now()),
+                last_failure: lane.last_failure.clone(),
+            };
+            (lane.tenant.clone(), view)
+        })
+        .collect()
+}
+
+fn gate(shared: &Shared, lane: &Lane, slot: Option<CredentialHold>) -> GateView {
+    let at = shared.moment();
+    let mut holds = lane.gate.views(at);
+    // A slot that is being tried again has no hold for that moment; its lane still waits for it.
+    let waits = lane.credential.clone();
+    if let Some(hold) = slot.or(waits) {
+        holds.push(credential_view(&hold, at.now, at.wall));
+    }
+    gate_view(holds)
+}
+
+fn credential_view(hold: &CredentialHold, now: Instant, wall: Timestamp) -> HoldView {
+    let kind = match hold.kind {
+        CredentialHoldKind::Outage => "outage",
+        CredentialHoldKind::Throttled => "throttled",
+        CredentialHoldKind::Blocked => "blocked",
+    };
+    let reason = match hold.remedy.as_str() {
+        "" => hold.reason.clone(),
+        remedy => format!("{}. {remedy}", hold.reason),
+    };
+    HoldView {
+        kind: kind.to_owned(),
+        route: None,
+        reason,
+        until: Some(wall.saturating_add(hold.until.since(now)).to_string()),
+        since: Some(hold.since.to_string()),
+    }
+}
+
+pub fn why(shared: &Shared, tenant: &TenantId, session: Option<&SessionId>) -> Option<Why> {
+    let number = shared.core().lane_of(tenant)?;
+    let slot = shared
+        .lanes
+        .get(number)
+        .and_then(|parts| parts.token.hold());
+    let core = shared.core();
+    let lane = &core.lanes[number];
+    let gate = gate(shared, lane, slot);
+    let last_failure = lane.last_failure.as_ref().map(|(_, record)| record.clone());
+    let mut why = Why {
+        next: "it is sent when its turn comes".to_owned(),
+        next_at: None,
+        remedy: String::new(),
+        last_failure,
+        gate,
+    };
+    if let Some(id) = session {
+        say_session(shared, &core, number, id, &mut why)?;
+    }
+    if let Some(hold) = why.gate.holds.first() {
+        why.next = format!("its lane waits: {}", hold.reason);
+        why.next_at = hold
+            .until
+            .as_deref()
+            .and_then(|until| Timestamp::parse(until).ok());
+        why.remedy = match hold.kind.as_str() {
+            "operator" | "blocked" => format!("worker tenants resume {tenant}"),
+            _ => String::new(),
+        };
+    }
+    Some(why)
+}
+
+fn say_session(
+    shared: &Shared,
+    core: &Scheduler,
+    lane: usize,
+    id: &SessionId,
+    why: &mut Why,
+) -> Option<()> {
+    let session = core.session(lane, id)?;
+    let refused = session.refusals.as_ref().and_then(|r| r.record.clone());
+    why.last_failure = refused.or_else(|| {
+        let (key, record) = core.lanes[lane].last_failure.as_ref()?;
+        (key.session == *id).then(|| record.clone())
+    });
+    let now = shared.clock.now();
+    let (next, until) = match session.placed.unwrap_or(Place::Idle) {
+        Place::Idle => ("nothing of it is owed", None),
+        Place::InFlight => ("it is being sent", None),
+        Place::Condemned => ("its chunk is refused and is set aside", None),
+        Place::First | Place::Ready => ("it is sent when its turn comes", None),
+        Place::Crashed => (
+            "its chunk was being sent when the process ended, and goes last",
+            None,
+        ),
+        Place::Waiting(until, wait) => (wait.sentence(), Some(until)),
+        Place::Stuck(stuck) => (stuck.sentence(), None),
+    };
+    why.next = next.to_owned();
+    why.next_at = until.map(|until| shared.clock.wall().saturating_add(until.since(now)));
+    if let Place::Stuck(Stuck::BehindDead(sequence)) = session.placed? {
+        let tenant = &core.lanes[lane].tenant;
+        why.remedy = format!("worker dead redrive {tenant} {id} {sequence}, or purge");
+    }
+    Some(())
+}
+
+impl Wait {
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Gap => "a missing sequence is waited for",
+            Self::Backoff => "its chunk failed and is tried again",
+            Self::Refused => "its chunk was refused and is tried again alone",
+            Self::Rest => "it is tried again",
+        }
+    }
+}
+
+impl Stuck {
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Crashes(_) => "the process ended five times while its chunk was being sent",
+            Self::BehindDead(_) => "a dead letter stands before it and on_dead is hold",
+        }
+    }
+}

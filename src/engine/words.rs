@@ -1,0 +1,161 @@
+//! What a failure is called in a hold: one sentence what is wrong, one what to change.
+
+use super::hold::Words;
+use crate::model::{FailureClass, FailureRecord, Missing};
+
+/// What the token slot knows of its tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    pub id: Option<String>,
+    /// The scopes that the newest token states, if it states any.
+    pub granted: Option<Vec<String>>,
+}
+
+/// For a hold that this failure causes.
+pub fn of(record: &FailureRecord, client: &Client) -> Words {
+    let answer = answer(record);
+    match record.class {
+        FailureClass::Forbidden => forbidden(record, client, &answer),
+        FailureClass::Unrecognised => Words::new(
+            format!("what answers is not the platform ({answer}, and no receipt)"),
+            "Check api_url, and what stands between: a proxy, a captive portal",
+        ),
+        FailureClass::Endpoint => Words::new(
+            format!("the platform refuses its uploads ({answer})"),
+            "Check region or api_url, path and the plan of its organisation",
+        ),
+        FailureClass::PurviewPending => Words::new(
+            format!("the platform refuses its uploads for their purview ({answer})"),
+            "Check the organisation and purview of its client",
+        ),
+        FailureClass::Rejected => Words::new(
+            format!("the platform refuses the chunks of every session ({answer})"),
+            "Check path and transport against what the platform expects; nothing was set aside",
+        ),
+        FailureClass::Throttled => {
+            Words::new(format!("the platform asks for patience ({answer})"), "")
+        }
+        _ => Words::new(format!("the platform is unreachable ({answer})"), ""),
+    }
+}
+
+/// For a throttle that no failure caused: the budget that the headers tell of is used up.
+pub fn budget_used_up(allowed: Option<u64>) -> Words {
+    let of = allowed.map_or(String::new(), |allowed| format!(" of {allowed}"));
+    Words::new(format!("its request budget{of} is used up"), "")
+}
+
+fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
+    let name = match &client.id {
+        Some(id) => format!("client {id}"),
+        None => "its client".to_owned(),
+    };
+    match &record.missing {
+        Some(Missing::Scope(scope)) => Words::new(
+            format!("its token lacks the scope {scope}{}", granted(client)),
+            format!("Add it to {name}"),
+        ),
+        Some(Missing::Permission(permission)) => Words::new(
+            format!("its client lacks the permission {permission}"),
+            format!("Add it to a role of {name}"),
+        ),
+        Some(Missing::Unnamed) | None => Words::new(
+            format!("the platform forbids its uploads ({answer})"),
+            format!("Check scopes and permissions of {name}"),
+        ),
+    }
+}
+
+fn granted(client: &Client) -> String {
+    match client.granted.as_deref() {
+        None => String::new(),
+        Some([]) => " (granted: none)".to_owned(),
+        Some(scopes) => format!(" (granted: {})", scopes.join(" ")),
+    }
+}
+
+/// Status, code and message, as far as there are any.
+fn answer(record: &FailureRecord) -> String {
+    let status = record.status.map(|status| status.to_string());
+    let parts = [status.as_deref(), record.code.as_deref()];
+    let head = parts.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    match (head.is_empty(), record.message.is_empty()) {
+        (true, true) => "no answer".to_owned(),
+        (true, false) => record.message.clone(),
+        (false, true) => head,
+        (false, false) => format!("{head}: {}", record.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn record(class: FailureClass) -> FailureRecord {
+        FailureRecord {
+            at: Timestamp(0),
+            class,
+            status: Some(403),
+            code: Some("missing.permissions".into()),
+            correlation_id: None,
+            fields: vec![],
+            missing: None,
+            message: String::new(),
+            body: String::new(),
+            token_generation: None,
+            token_fingerprint: None,
+            attempt: 1,
+            next_try_at: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_scope_is_named_with_what_to_do() {
+        let mut record = record(FailureClass::Forbidden);
+        record.missing = Some(Missing::Scope("analytics:screenrecordings:write".into()));
+        let client = Client {
+            id: Some("5b1c9e".into()),
+            granted: Some(vec!["screenshare:read".into()]),
+        };
+        assert_eq!(
+            of(&record, &client).line(),
+            "its token lacks the scope analytics:screenrecordings:write (granted: screenshare:read). Add it to client 5b1c9e"
+        );
+        assert_eq!(
+            of(&record, &Client::default()).line(),
+            "its token lacks the scope analytics:screenrecordings:write. Add it to its client"
+        );
+    }
+
+    #[test]
+    fn every_hold_that_needs_a_person_says_what_to_change() {
+        for class in [
+            FailureClass::Forbidden,
+            FailureClass::Unrecognised,
+            FailureClass::Endpoint,
+            FailureClass::PurviewPending,
+            FailureClass::Rejected,
+        ] {
+            let words = of(&record(class), &Client::default());
+            assert!(!words.remedy.is_empty(), "{class}");
+            assert!(
+                words.reason.contains("403 missing.permissions"),
+                "{}",
+                words.reason
+            );
+        }
+    }
+
+    #[test]
+    fn an_outage_says_what_the_network_said() {
+        let mut record = record(FailureClass::Transient);
+        record.status = None;
+        record.code = None;
+        record.message = "connection refused".into();
+        assert_eq!(
+            of(&record, &Client::default()).line(),
+            "the platform is unreachable (connection refused)"
+        );
+    }
+}
