@@ -75,8 +75,8 @@ pub fn client(settings: &Settings) -> Result<reqwest::Client, HttpError> {
     .map_err(HttpError::Setup)
 }
 
-/// Built once: reading the system's certificates costs milliseconds, a client from a clone microseconds.
-fn tls() -> &'static rustls::ClientConfig {
+/// The shared TLS configuration. Built once: reading the system's certificates costs milliseconds, a client from a clone microseconds.
+pub fn tls() -> &'static rustls::ClientConfig {
     static SHARED: OnceLock<rustls::ClientConfig> = OnceLock::new();
     SHARED.get_or_init(|| {
         let mut roots = rustls::RootCertStore::empty();

@@ -17,6 +17,11 @@ pub mod store;
 
 pub mod engine;
 
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod service;
+
 #[cfg(feature = "sandbox")]
 pub mod demo;
 #[cfg(feature = "sandbox")]

@@ -230,6 +230,15 @@ impl Store {
         self.inner.index.lost()
     }
 
+    /// Marks a store's index as lost: its next open makes a fresh one from the journal. Needs no lock, because a
+    /// rebuild too many costs only its time.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn distrust_index(dir: &Path) -> io::Result<()> {
+        open::distrust_index(dir)
+    }
+
     pub fn view(&self) -> StoreView {
         view::view(&self.inner)
     }
