@@ -1,5 +1,6 @@
-//! The json transport: one POST a request, its payload in base64 made while it is sent. Relies on `body` for bounded memory, on
-//! `classify` for every judgement, and on `progress` to end what does not move.
+//! The json transport: one POST a request, its payload in base64 made while it is sent. Relies on
+//! `body` for bounded memory, on `classify` for every judgement, and on `progress` to end what does
+//! not move.
 
 use std::error::Error;
 
@@ -54,7 +55,8 @@ pub struct Broken {
     message: String,
 }
 
-/// Ends the body when the answer is in or the caller is gone; the connection would go on feeding it otherwise.
+/// Ends the body when the answer is in or the caller is gone; the connection would go on feeding it
+/// otherwise.
 struct AbandonOnDrop(Progress);
 
 impl Drop for AbandonOnDrop {
@@ -148,7 +150,8 @@ impl JsonPlatform {
     }
 }
 
-/// A damaged payload decides whatever the socket says: its body was cut short, so nothing of it can be stored.
+/// A damaged payload decides whatever the socket says: its body was cut short, so nothing of it can
+/// be stored.
 pub fn judge(
     asked: &Asked<'_>,
     outcome: Result<Reply, Broken>,
