@@ -132,7 +132,7 @@ fn unanswered(sent: Sent) -> FailureClass {
 }
 
 /// A throttle without `Retry-After`: the budget's reset when the budget is what ran out, else the
-/// platform's sentence "Retry the request in [n] seconds".
+/// platform's sentence "Retry the request in n seconds".
 fn other_hint(limits: &super::Limits, error: &ErrorBody) -> Option<Duration> {
     let exhausted = limits.remaining.is_none_or(|left| left == 0);
     let reset = limits.reset_in.filter(|_| exhausted);

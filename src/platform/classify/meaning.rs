@@ -200,7 +200,7 @@ fn claimed_scope(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Opt
     })
 }
 
-/// "… missing the following permission(s): [recording:recording:upload]": words of several pieces
+/// "… missing the following permission(s): `recording:recording:upload`": words of several pieces
 /// joined by colons.
 fn permissions(error: &ErrorBody) -> String {
     let texts = error.permissions.iter().chain(&error.messages);

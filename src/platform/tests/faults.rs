@@ -222,6 +222,19 @@ async fn refused_early(ending: Option<Step>) -> FailureRecord {
 }
 
 #[tokio::test]
+async fn stored_is_not_believed_of_a_payload_that_was_not_sent() {
+    let payload = vec![b'x'; 8 << 20];
+    let answer = Step::Write(stored(std::slice::from_ref(&payload)).into());
+    let server = Server::playing(vec![Step::ReadSome(1000), answer, Step::ReadToEnd]).await;
+    let record = record(Timeouts::default(), delivery(&server.url, &[payload])).await;
+    assert_eq!(record.class, Unrecognised);
+    assert_eq!(
+        record.message,
+        "status 200 came before the payload was sent"
+    );
+}
+
+#[tokio::test]
 async fn after_an_early_answer_the_rest_of_the_payload_is_not_sent() {
     let script = vec![
         Step::ReadSome(1000),

@@ -39,6 +39,7 @@ fn a_damaged_payload_is_damaged_even_if_the_server_says_stored() {
         source: io::ErrorKind::InvalidData.into(),
     };
     let reply = |status| Reply {
+        sent: Sent::All,
         status,
         headers: HeaderMap::new(),
         body: receipt(&payloads, "stored").into_bytes(),
