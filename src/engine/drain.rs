@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::lane::Tally;
+use super::session::Session;
 use super::shared::{End, Shared};
 pub use super::standing::DrainOutcome;
 use super::standing::{Before, Reason, Standing, standing};
@@ -127,7 +128,7 @@ pub async fn drain(
 
 impl Drain {
     async fn begin(shared: &Arc<Shared>, settings: DrainSettings) -> Self {
-        let fence = shared.blocking(|shared| shared.store.last_number()).await;
+        let fence = shared.blocking(fence).await;
         let stored = counts(shared).await;
         let now = shared.clock.now();
         let deadline = settings.timeout.map(|timeout| now.saturating_add(timeout));
@@ -213,10 +214,9 @@ impl Drain {
         let seen_owing = {
             let core = self.shared.core();
             let lane = &core.lanes[part.lane];
-            let inside = |s: &super::session::Session| {
-                s.work
-                    .as_ref()
-                    .is_some_and(|work| work.number <= self.fence)
+            let inside = |session: &Session| {
+                let work = session.work.as_ref();
+                session.has_news() || work.is_some_and(|work| work.number <= self.fence)
             };
             lane.sessions.values().any(inside)
         };
@@ -354,6 +354,15 @@ fn less(from: Count, part: Count) -> Count {
 /// The slot's hold. None while it is being tried again: then there is something to wait for.
 fn credential(shared: &Shared, lane: usize) -> Option<CredentialHold> {
     shared.lanes.get(lane).and_then(|parts| parts.token.hold())
+}
+
+/// The highest enqueue number given, once the scheduler has heard of everything up to it. Blocks.
+fn fence(shared: &Shared) -> u64 {
+    let fence = shared.store.last_number();
+    // The index answers behind its own news of what arrived; an error is met again at the first look.
+    let _answered = shared.ask_index();
+    shared.take_arrivals();
+    fence
 }
 
 type Stored = BTreeMap<TenantId, TenantCounts>;
