@@ -75,8 +75,7 @@ struct Part {
     tenant: TenantId,
     before: Before,
     tally: Tally,
-    dead_before: u64,
-    owed_before: Count,
+    before_counts: TenantCounts,
     standing: Standing,
 }
 
@@ -85,6 +84,8 @@ struct Drain {
     fence: u64,
     settings: DrainSettings,
     deadline: Option<Instant>,
+    /// What the store counted when the drain began.
+    stored: Stored,
     parts: Vec<Part>,
 }
 
@@ -149,8 +150,7 @@ impl Drain {
                 lane,
                 before: Before::of(&core.lanes[lane], credential.as_ref()),
                 tally: core.lanes[lane].tally,
-                dead_before: stored.get(&tenant).map_or(0, |counts| counts.dead.chunks),
-                owed_before: left(&stored, &tenant),
+                before_counts: of(&stored, &tenant),
                 standing: Standing::Working,
                 tenant,
             });
@@ -167,6 +167,7 @@ impl Drain {
             fence,
             settings,
             deadline,
+            stored,
             parts,
         }
     }
@@ -199,8 +200,7 @@ impl Drain {
                     tenant: core.lanes[lane].tenant.clone(),
                     before: Before::default(),
                     tally: Tally::default(),
-                    dead_before: 0,
-                    owed_before: Count::default(),
+                    before_counts: of(&self.stored, &core.lanes[lane].tenant),
                     standing: Standing::Working,
                 });
             }
@@ -261,7 +261,7 @@ impl Drain {
             if part.standing != Standing::Done {
                 shown
                     .left
-                    .add(less(less(part.owed_before, delivered), dead));
+                    .add(less(less(backlog(&part.before_counts), delivered), dead));
             }
         }
         progress.send_replace(shown);
@@ -307,24 +307,26 @@ impl Drain {
     }
 
     fn drained(&self, part: &Part, stored: &Stored) -> DrainedTenant {
-        let (delivered, died) = self.settled(part);
+        // One count of the store for both, so that they add up while others go on delivering.
+        let counts = of(stored, &part.tenant);
+        let (_, died) = self.settled(part);
         let dead = died.chunks;
         let mut drained = DrainedTenant {
             outcome: match dead {
                 0 => DrainOutcome::Drained,
                 _ => DrainOutcome::DeadLeft,
             },
-            delivered,
+            delivered: less(counts.delivered, part.before_counts.delivered),
             left: Count::default(),
             dead,
-            dead_before: part.dead_before,
+            dead_before: part.before_counts.dead.chunks,
             reason: String::new(),
             until: None,
         };
         if let Standing::Stuck(reason) = &part.standing {
             let at = self.shared.moment();
             drained.outcome = reason.outcome;
-            drained.left = left(stored, &part.tenant);
+            drained.left = backlog(&counts);
             drained.reason = reason.words.clone();
             drained.until = reason
                 .until
@@ -373,11 +375,12 @@ async fn counts(shared: &Arc<Shared>) -> Stored {
         .await
 }
 
-fn left(stored: &Stored, tenant: &TenantId) -> Count {
-    let mut left = Count::default();
-    if let Some(counts) = stored.get(tenant) {
-        left.add(counts.live);
-        left.add(counts.confirming);
-    }
-    left
+fn of(stored: &Stored, tenant: &TenantId) -> TenantCounts {
+    stored.get(tenant).cloned().unwrap_or_default()
+}
+
+fn backlog(counts: &TenantCounts) -> Count {
+    let mut backlog = counts.live;
+    backlog.add(counts.confirming);
+    backlog
 }

@@ -139,6 +139,11 @@ async fn a_single_poisoned_chunk_in_a_single_session_still_ends_dead() {
     assert_eq!(dead[0].reason, DeadReason::Rejected);
     assert_eq!(dead[0].history.len(), 4, "every refusal is kept");
     assert_eq!(dead[0].history[0].status, Some(422));
+    let attempts: Vec<u32> = dead[0].history.iter().map(|r| r.attempt).collect();
+    assert_eq!(attempts, [1, 2, 3, 4]);
+    assert!(dead[0].history[0].next_try_at.is_some());
+    let sent = stage.requests().into_iter().filter(|s| s.sequence == 2);
+    assert_eq!(sent.map(|s| s.attempt).collect::<Vec<_>>(), attempts);
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,12 +224,12 @@ async fn a_brownout_that_loses_every_other_request_kills_nobody() {
 async fn a_token_endpoint_that_is_down_for_a_day_costs_nothing() {
     let mut stage = Stage::new(&["acme"]);
     stage.fill("acme", &SESSIONS, 5);
-    *stage.grant.down.lock().unwrap() = true;
+    *stage.grants[0].down.lock().unwrap() = true;
     stage.start().await;
     pass(DAY).await;
     assert_eq!(stage.requests().len(), 0);
     assert_eq!(stage.gate("acme"), GateState::Paused);
-    *stage.grant.down.lock().unwrap() = false;
+    *stage.grants[0].down.lock().unwrap() = false;
     pass(MINUTE * 10).await;
     everything_was_delivered_in_order(&stage, &SESSIONS, 5);
     assert_eq!(stage.gate("acme"), GateState::Open);
@@ -233,7 +238,7 @@ async fn a_token_endpoint_that_is_down_for_a_day_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn tokens_that_live_five_seconds_and_die_early_delay_nothing_for_long() {
     let mut stage = Stage::new(&["acme"]);
-    *stage.grant.life.lock().unwrap() = Duration::from_secs(60);
+    *stage.grants[0].life.lock().unwrap() = Duration::from_secs(60);
     stage.fill("acme", &SESSIONS, 40);
     stage.requests_take(Duration::from_secs(1));
     let mut first_seen = std::collections::HashMap::new();

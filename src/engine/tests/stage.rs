@@ -12,7 +12,8 @@ use crate::auth::{About, Grant, MintFailure, Minted, Minting, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, RuntimeClock};
 use crate::engine::{
-    DrainProgress, DrainReport, DrainSettings, Engine, EngineDeps, LaneSettings, OnDead, Settings,
+    DrainProgress, DrainReport, DrainSettings, End, Engine, EngineDeps, LaneSettings, OnDead,
+    Settings,
 };
 use crate::model::{
     ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, SessionKey, TenantId,
@@ -190,12 +191,28 @@ impl Platform for ScriptedPlatform {
 pub struct ScriptedGrant {
     pub minted: Mutex<u64>,
     pub down: Mutex<bool>,
+    pub hangs: Mutex<bool>,
     pub life: Mutex<Duration>,
+}
+
+impl Default for ScriptedGrant {
+    fn default() -> Self {
+        Self {
+            minted: Mutex::default(),
+            down: Mutex::default(),
+            hangs: Mutex::default(),
+            life: Mutex::new(HOUR),
+        }
+    }
 }
 
 impl Grant for ScriptedGrant {
     fn mint(&self) -> Minting<'_> {
         Box::pin(async move {
+            let hangs = *self.hangs.lock().unwrap();
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             if *self.down.lock().unwrap() {
                 let cause = "connection refused".to_owned();
                 return Err(MintFailure::Unreachable { cause });
@@ -224,20 +241,28 @@ pub struct Stage {
     dir: tempfile::TempDir,
     pub clock: Arc<RuntimeClock>,
     pub platform: Arc<ScriptedPlatform>,
-    pub grant: Arc<ScriptedGrant>,
+    /// A tenant's own.
+    pub grants: Vec<Arc<ScriptedGrant>>,
     tenants: Vec<TenantId>,
     pub workers: usize,
     pub on_dead: OnDead,
     pub concurrency: usize,
     pub seed: u64,
+    pub store_defects: Sabotaged,
     store: Option<Store>,
     pub engine: Option<Engine>,
 }
 
 impl Stage {
     pub fn new(tenants: &[&str]) -> Self {
+        let mut stage = Self::unopened(tenants);
+        stage.open();
+        stage
+    }
+
+    fn unopened(tenants: &[&str]) -> Self {
         let wall = Timestamp::parse("2026-03-01T10:00:00Z").unwrap();
-        let mut stage = Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
             clock: Arc::new(RuntimeClock::starting_at(wall)),
             platform: Arc::new(ScriptedPlatform {
@@ -247,24 +272,19 @@ impl Stage {
                 limits: Mutex::default(),
                 started: tokio::time::Instant::now(),
             }),
-            grant: Arc::new(ScriptedGrant {
-                minted: Mutex::new(0),
-                down: Mutex::new(false),
-                life: Mutex::new(HOUR),
-            }),
+            grants: tenants.iter().map(|_| Arc::default()).collect(),
             tenants: tenants.iter().map(|name| name.parse().unwrap()).collect(),
             workers: 16,
             on_dead: OnDead::Skip,
             concurrency: 4,
             seed: 1,
+            store_defects: Sabotaged::NONE,
             store: None,
             engine: None,
-        };
-        stage.open();
-        stage
+        }
     }
 
-    fn open(&mut self) {
+    pub fn open(&mut self) {
         let settings = store::Settings {
             segment_bytes: 1 << 20,
             max_bytes: u64::MAX,
@@ -273,7 +293,7 @@ impl Stage {
             remember: DAY * 7,
             tenants: self.tenants.clone(),
             host: "rec-017".parse().unwrap(),
-            sabotaged: Sabotaged::NONE,
+            sabotaged: self.store_defects,
         };
         let clock: Arc<dyn Clock> = self.clock.clone();
         self.store = Some(Store::open(self.dir.path(), settings, clock).unwrap());
@@ -307,10 +327,17 @@ impl Stage {
     /// Accepts one chunk, and returns when the index knows it.
     pub fn put(&self, tenant: &str, session: &str, sequence: u64) {
         let key = key(tenant, session, sequence);
+        self.accept(&key);
+        // Answered behind the index's own news of the arrival.
+        self.store().head(&key.session_key()).unwrap();
+    }
+
+    /// Accepts one chunk.
+    pub fn accept(&self, key: &ChunkKey) {
         let chunk = NewChunk {
             tenant: key.tenant.clone(),
             session: key.session.clone(),
-            sequence: SequenceChoice::Exactly(sequence),
+            sequence: SequenceChoice::Exactly(key.sequence),
             started_at: Timestamp(1_772_359_200_000),
             duration_ms: 30_000,
             media_type: "video/mp4".into(),
@@ -321,8 +348,6 @@ impl Stage {
         self.store()
             .enqueue(chunk, &mut payload.as_slice())
             .unwrap();
-        // Answered behind the index's own news of the arrival.
-        self.store().head(&key.session_key()).unwrap();
     }
 
     /// Sequences 0 to `count` of each session.
@@ -332,6 +357,12 @@ impl Stage {
                 self.put(tenant, session, sequence);
             }
         }
+    }
+
+    /// The engine's configuration no longer names it; its chunks are in the store.
+    pub fn forget_tenant(&mut self, name: &str) {
+        let number = self.tenants.iter().position(|t| t.as_str() == name);
+        self.tenants.remove(number.unwrap());
     }
 
     fn lane(&self, tenant: &TenantId, slot: &Arc<Slot>) -> LaneSettings {
@@ -359,12 +390,12 @@ impl Stage {
     pub async fn start_with(&mut self, sabotaged: Sabotaged) {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let chance = Arc::new(Chance::seeded(self.seed));
-        let slot = |_: &TenantId| {
+        let slot = |grant: &Arc<ScriptedGrant>| {
             let (clock, chance) = (clock.clone(), chance.clone());
-            let grant: Arc<dyn Grant> = self.grant.clone();
-            Arc::new(Slot::new(grant, Rules::default(), clock, chance))
+            Arc::new(Slot::new(grant.clone(), Rules::default(), clock, chance))
         };
-        let lanes = self.tenants.iter().map(|t| self.lane(t, &slot(t)));
+        let lanes = self.tenants.iter().zip(&self.grants);
+        let lanes = lanes.map(|(tenant, grant)| self.lane(tenant, &slot(grant)));
         let deps = EngineDeps {
             store: self.store().clone(),
             lanes: lanes.collect(),
@@ -384,14 +415,19 @@ impl Stage {
     /// Stops the engine, closes the store and opens it again.
     pub async fn restart(&mut self) {
         self.stop(Duration::from_secs(5)).await;
-        self.store.take().unwrap().close().unwrap();
-        self.open();
+        self.reopen();
         self.start().await;
     }
 
-    pub async fn stop(&mut self, grace: Duration) {
+    /// Closes the store and opens it again.
+    pub fn reopen(&mut self) {
+        self.store.take().unwrap().close().unwrap();
+        self.open();
+    }
+
+    pub async fn stop(&mut self, grace: Duration) -> End {
         let engine = self.engine.take().unwrap();
-        engine.stop(grace).await;
+        engine.stop(grace).await
     }
 
     pub async fn drain(&self) -> DrainReport {
