@@ -1,4 +1,8 @@
 //! Token slots: one per token request, shared by every lane that would make the same one.
+//!
+//! `slot` decides (pure), `refusals` weighs the platform's 401s (pure), `diagnosis` and `words` say what is
+//! wrong (pure), `answer` reads what an endpoint says (pure); `source` performs it on a runtime, `endpoint`
+//! makes the request, and each grant is a file that implements [`Grant`].
 
 mod answer;
 mod client_credentials;
@@ -29,9 +33,9 @@ pub use words::{blocked_sentence, missing_scope_sentence, waiting_sentence};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialHold {
     pub kind: CredentialHoldKind,
-    /// One sentence: what is wrong.
+    /// One sentence, without a full stop: what is wrong.
     pub reason: String,
-    /// One sentence: what to change. Empty if there is nothing to do but wait.
+    /// One sentence, without a full stop: what to change. Empty if there is nothing to do but wait.
     pub remedy: String,
     pub since: Timestamp,
     /// When the slot tries again by itself.
