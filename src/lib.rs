@@ -8,6 +8,7 @@ pub mod policy;
 pub mod chance;
 pub mod clock;
 pub mod disk;
+pub mod http;
 pub mod sabotage;
 
 pub mod auth;
@@ -16,5 +17,12 @@ pub mod store;
 
 pub mod engine;
 
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod service;
+
+#[cfg(feature = "sandbox")]
+pub mod demo;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -1,5 +1,21 @@
 //! What stands between a leased chunk and the cloud: transports, wire shapes and the classification of every answer.
 
+mod body;
+mod challenge;
+mod classify;
+mod client;
+mod error_body;
+mod json;
+mod key;
+mod limits;
+mod printable;
+mod progress;
+mod receipt;
+pub mod region;
+#[cfg(test)]
+mod tests;
+mod wire;
+
 use std::future::Future;
 use std::io::Read;
 use std::pin::Pin;
@@ -7,6 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{ChunkMeta, FailureRecord, Gap, TenantId, Timestamp, Token};
+
+pub use json::JsonPlatform;
+pub use key::{part_key, request_key};
+pub use progress::Timeouts;
 
 /// Where and how one tenant's chunks are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -158,7 +158,9 @@ fn take_lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(io_error(error)),
     }
-    let command = std::env::args().nth(1).unwrap_or_default();
+    // The first bare word: options and their values have dashes, dots, slashes or digits.
+    let is_word = |text: &String| text.chars().all(|c| c.is_ascii_lowercase());
+    let command = std::env::args().skip(1).find(is_word).unwrap_or_default();
     let line = format!("{} worker {}\n", std::process::id(), command.escape_debug());
     let written = file
         .set_len(0)
@@ -369,6 +371,19 @@ fn open_index(
         }
     }
     Ok(opened)
+}
+
+/// As a process does whose index is lost. Without an index there is nothing to distrust.
+pub fn distrust_index(dir: &Path) -> io::Result<()> {
+    let listed = match std::fs::read_dir(dir.join("index")) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in listed {
+        std::fs::write(entry?.path().join("lost"), b"")?;
+    }
+    Ok(())
 }
 
 /// Fills the index from the segments.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::commit::NoteAt;
 use super::frame::Kind;
 use super::inner::{Book, Solo, solo_name};
-use super::layout::{PAGE, SegmentId, align};
+use super::layout::SegmentId;
 use super::ledger::{Closed, Ledger};
 use super::payload::PayloadReader;
 use super::record::{ChunkRecord, Location, Note};
@@ -168,12 +168,13 @@ fn settle_end(
                     if !tail_holds(segment, head, dir, disk)? {
                         break;
                     }
-                    closed.end = align(head.next(), PAGE) as u32;
+                    // Not a byte more: the rest of its commit may be torn.
+                    closed.end = head.next() as u32;
                     tail_words.push((*ordinal, *word));
                 }
                 closed.chunks = ordinal + 1;
             }
-            Found::Note { head } if beyond => closed.end = align(head.next(), PAGE) as u32,
+            Found::Note { head } if beyond => closed.end = head.next() as u32,
             Found::DamagedChunk { .. } | Found::DamagedRange { .. } if beyond => break,
             Found::DamagedChunk { ordinal, .. } => closed.chunks = ordinal + 1,
             Found::Note { .. } | Found::DamagedRange { .. } => {}

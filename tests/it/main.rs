@@ -1,1 +1,4 @@
+//! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
+mod documents;
+mod units;

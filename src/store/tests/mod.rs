@@ -1,5 +1,6 @@
 //! The store as a whole, over real files.
 
+mod model;
 mod support;
 
 use std::time::Duration;

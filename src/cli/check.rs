@@ -1,0 +1,229 @@
+//! `worker check`: exactly what a start would find, and with `--online` what the platforms say.
+
+use serde_json::json;
+
+use crate::control::wire::{Finding, Level, Reply, Request};
+use crate::control::{Access, Code};
+use crate::model::{GateState, Snapshot};
+use crate::service::hold;
+
+use super::desk::{Desk, odd};
+use super::exit;
+use super::stop::Stop;
+
+/// Check configuration, secrets and store, and with --online tokens and platforms
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  worker check --online")]
+pub struct Args {
+    /// Ask every tenant's token endpoint for a token
+    #[arg(long)]
+    online: bool,
+    /// Answer one line and 0, 1 or 2, as monitoring plugins do
+    #[arg(long, conflicts_with = "json")]
+    nagios: bool,
+}
+
+pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
+    let looked = look(&args, desk);
+    if args.nagios {
+        return Ok(nagios(looked, desk));
+    }
+    let (findings, code) = looked?;
+    desk.out
+        .answer(&json!({ "findings": findings }), || text(&findings));
+    desk.out.next(if code == exit::DONE {
+        "worker run"
+    } else {
+        "worker check --online, once that is cured"
+    });
+    Ok(code)
+}
+
+/// The findings and the exit code that the strongest of them deserves.
+fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
+    let config = desk.config()?;
+    let mut codes = Vec::new();
+    let shown = config.file.display();
+    let mut findings = vec![good(
+        "configuration",
+        format!("{shown}: {}", config.tenant_names()),
+    )];
+    let secrets = config.secret_findings();
+    if secrets.is_empty() {
+        findings.push(good("secrets", "present, private".to_owned()));
+    } else {
+        codes.push(exit::CONFIG);
+        findings.extend(secrets.into_iter().map(|finding| bad("secrets", finding)));
+    }
+    let access = desk.reach_with(config).reach()?;
+    match access.ask(&Request::Stats {})? {
+        Reply::Stats(snapshot) => {
+            let of_store = store_findings(&snapshot);
+            if of_store
+                .iter()
+                .any(|finding| finding.what == "store" && finding.level == Level::Critical)
+            {
+                codes.push(exit::STORAGE);
+            }
+            if snapshot.total.dead.chunks > 0 || !snapshot.balance.balanced {
+                codes.push(exit::LEFT);
+            }
+            if of_store.iter().any(|finding| {
+                finding.what.starts_with("tenant") && finding.level == Level::Critical
+            }) {
+                codes.push(exit::BLOCKED);
+            }
+            findings.extend(of_store);
+        }
+        reply => return Err(odd(&reply)),
+    }
+    // A broken secret would only be reported twice.
+    if args.online && !codes.contains(&exit::CONFIG) {
+        let online = online(access)?;
+        if online
+            .iter()
+            .any(|finding| finding.level == Level::Critical)
+        {
+            codes.push(exit::BLOCKED);
+        }
+        findings.extend(online);
+    } else {
+        access.close()?;
+    }
+    Ok((findings, exit::strongest(codes)))
+}
+
+fn online(access: Access) -> Result<Vec<Finding>, Stop> {
+    match access {
+        Access::Open(holder) => Ok(hold::check_online(*holder)?),
+        Access::Asked(client, _) => match client.ask(&Request::CheckOnline {})? {
+            Reply::Checked(findings) => Ok(findings),
+            reply => Err(odd(&reply)),
+        },
+    }
+}
+
+fn store_findings(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match &snapshot.latched {
+        Some(latched) => findings.push(bad("store", latched.clone())),
+        None if !snapshot.balance.balanced => {
+            findings.push(bad(
+                "store",
+                "its balance does not hold: worker fsck".to_owned(),
+            ));
+        }
+        None => findings.push(good(
+            "store",
+            super::render::balance_line(&snapshot.balance),
+        )),
+    }
+    if snapshot.total.dead.chunks > 0 {
+        let dead = crate::control::words::counted(snapshot.total.dead.chunks, "dead letter");
+        findings.push(finding(
+            "store",
+            Level::Warning,
+            format!("{dead}: worker dead list"),
+        ));
+    }
+    for (tenant, view) in &snapshot.tenants {
+        let level = match view.gate.state {
+            GateState::Open => continue,
+            GateState::Paused => Level::Warning,
+            GateState::Blocked => Level::Critical,
+        };
+        let reasons: Vec<_> = view
+            .gate
+            .holds
+            .iter()
+            .map(|hold| hold.reason.as_str())
+            .collect();
+        findings.push(finding(
+            &format!("tenant {tenant}"),
+            level,
+            reasons.join("; "),
+        ));
+    }
+    findings
+}
+
+fn finding(what: &str, level: Level, message: String) -> Finding {
+    Finding {
+        what: what.to_owned(),
+        level,
+        message,
+    }
+}
+
+fn good(what: &str, message: String) -> Finding {
+    finding(what, Level::Ok, message)
+}
+
+fn bad(what: &str, message: String) -> Finding {
+    finding(what, Level::Critical, message)
+}
+
+fn text(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let mark = match finding.level {
+            Level::Ok => "ok      ",
+            Level::Warning => "warning ",
+            Level::Critical => "WRONG   ",
+        };
+        format!("{mark}{}: {}\n", finding.what, finding.message)
+    };
+    findings.iter().map(line).collect()
+}
+
+/// `OK`, `WARNING` or `CRITICAL` with the strongest finding; what cannot be looked at is critical.
+fn nagios(looked: Result<(Vec<Finding>, u8), Stop>, desk: &Desk) -> u8 {
+    let findings = match looked {
+        Ok((findings, _)) => findings,
+        Err(stop) if stop.refusal.code == Code::Held => {
+            vec![finding("store", Level::Warning, stop.refusal.message)]
+        }
+        Err(stop) => vec![bad("worker", stop.refusal.message.replace('\n', "; "))],
+    };
+    let (line, code) = nagios_line(&findings);
+    desk.out.answer(&json!(line), || line.clone());
+    code
+}
+
+fn nagios_line(findings: &[Finding]) -> (String, u8) {
+    let worst = findings
+        .iter()
+        .map(|finding| finding.level)
+        .max()
+        .unwrap_or(Level::Ok);
+    let told: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.level == worst)
+        .map(|finding| format!("{}: {}", finding.what, finding.message))
+        .collect();
+    let (word, code) = match worst {
+        Level::Ok => ("OK", 0),
+        Level::Warning => ("WARNING", 1),
+        Level::Critical => ("CRITICAL", 2),
+    };
+    (format!("WORKER {word} - {}", told.join("; ")), code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitoring_hears_the_strongest_finding_and_its_number() {
+        let findings = [
+            good("configuration", "fine".into()),
+            finding("store", Level::Warning, "1 dead letter".into()),
+        ];
+        let (line, code) = nagios_line(&findings);
+        assert_eq!(
+            (line.as_str(), code),
+            ("WORKER WARNING - store: 1 dead letter", 1)
+        );
+        assert_eq!(nagios_line(&findings[..1]).1, 0);
+        assert_eq!(nagios_line(&[bad("tenant acme", "blocked".into())]).1, 2);
+    }
+}

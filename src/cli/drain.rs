@@ -1,0 +1,191 @@
+//! `worker drain`: by itself if nobody holds the store, by asking the holder if somebody does. A drain that is
+//! asked to hand the store over goes on as a question to the new holder.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::control::client::Client;
+use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, Reply, Request};
+use crate::control::{Access, Code, Reach, Refusal, words};
+use crate::model::{GateState, Snapshot, TenantId};
+use crate::service::drain as service;
+use crate::service::hold::Held;
+
+use super::desk::{Desk, odd, span};
+use super::progress::Progress;
+use super::run::check_secrets;
+use super::stop::Stop;
+use super::{exit, render};
+
+/// Deliver what is queued now, then say what is left and why
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  worker drain --timeout 30min")]
+pub struct Args {
+    /// Only this tenant's chunks
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// End after this long, done or not
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    timeout: Option<Duration>,
+    /// Give up on a tenant that could go on only after this long
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
+    patience: Duration,
+}
+
+/// Between two looks at another process's numbers.
+const LOOK: Duration = Duration::from_millis(500);
+/// A drain can change hands this often; more is a quarrel between services.
+const HOLDERS: usize = 8;
+
+pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
+    let config = desk.config()?;
+    if let Some(tenant) = &args.tenant
+        && !config.tenants.contains_key(tenant)
+    {
+        let known = config.tenant_names();
+        let message = format!("unknown tenant \"{tenant}\"; configured: {known}");
+        return Err(Stop::new(Code::UnknownTenant, message));
+    }
+    check_secrets(&config)?;
+    let spec = DrainSpec {
+        tenant: args.tenant,
+        timeout: args.timeout,
+        patience: args.patience,
+    };
+    let report = drain(&desk.reach_with(config), spec, desk)?;
+    let now = desk.clock.wall();
+    desk.out.answer(&report, || {
+        let table = render::drain_table(&report, now);
+        format!("{table}\n{}", render::drain_line(&report, now))
+    });
+    desk.out.next(next(&report));
+    Ok(exit_code(&report))
+}
+
+/// The whole's code is the strongest of its tenants'.
+fn exit_code(report: &DrainReport) -> u8 {
+    let of_tenants = report
+        .tenants
+        .values()
+        .map(|part| exit::of_drain(part.outcome));
+    exit::strongest(of_tenants.chain([exit::of_drain(report.outcome)]))
+}
+
+fn next(report: &DrainReport) -> &'static str {
+    match report.outcome {
+        DrainOutcome::DeadLeft => "worker dead list",
+        DrainOutcome::Blocked | DrainOutcome::Unreachable => "worker check --online",
+        _ => "worker --stats",
+    }
+}
+
+fn drain(reach: &Reach, mut spec: DrainSpec, desk: &Desk) -> Result<DrainReport, Stop> {
+    let start = desk.clock.now();
+    let whole = spec.timeout;
+    let mut before: Option<DrainReport> = None;
+    for _ in 0..HOLDERS {
+        spec.timeout = whole.map(|whole| whole.saturating_sub(desk.clock.now().since(start)));
+        let report = match reach.reach()? {
+            Access::Open(holder) => own(*holder, spec.clone(), desk)?,
+            Access::Asked(client, _) => match asked(reach, &client, spec.clone(), desk) {
+                Err(refusal) if refusal.code == Code::Closing => continue,
+                report => report?,
+            },
+        };
+        let again = report.handed_over;
+        let report = match before.take() {
+            Some(before) => service::joined(before, report),
+            None => report,
+        };
+        if !again {
+            return Ok(report);
+        }
+        before = Some(report);
+        reach.wait_for_successor();
+    }
+    before.ok_or_else(|| Stop::new(Code::Held, "the store changed hands too often; run again"))
+}
+
+fn own(holder: crate::control::Holder, spec: DrainSpec, desk: &Desk) -> Result<DrainReport, Stop> {
+    let progress = Progress::of_chunks(desk.out, 0);
+    let meter = Meter::default();
+    let watch = |snapshot: &Snapshot| meter.show(snapshot, &progress);
+    let held = service::drain(holder, spec, &watch)?;
+    match held {
+        Held::Done(report) => Ok(report),
+        Held::Signalled => Err(Stop::new(Code::Closing, "drain interrupted; run again")),
+        Held::Faulted(cause) => Err(Stop::new(Code::Internal, format!("engine: {cause}"))),
+    }
+}
+
+/// The holder drains; a second connection watches its numbers meanwhile.
+fn asked(
+    reach: &Reach,
+    client: &Client,
+    spec: DrainSpec,
+    desk: &Desk,
+) -> Result<DrainReport, Refusal> {
+    let progress = Progress::of_chunks(desk.out, 0);
+    let done = Arc::new(AtomicBool::new(false));
+    let reply = std::thread::scope(|scope| {
+        let watched = desk
+            .out
+            .shows_progress()
+            .then(|| scope.spawn(|| watch(&reach.config.store.path, &done, &progress)));
+        let reply = client.ask(&Request::Drain(spec));
+        done.store(true, Ordering::Relaxed);
+        if let Some(watched) = watched {
+            watched.join().expect("watching does not panic");
+        }
+        reply
+    })?;
+    match reply {
+        Reply::Drained(report) => Ok(report),
+        reply => Err(odd(&reply).refusal),
+    }
+}
+
+fn watch(store: &std::path::Path, done: &AtomicBool, progress: &Progress) {
+    let Ok(client) = Client::of_store(store) else {
+        return;
+    };
+    let meter = Meter::default();
+    while !done.load(Ordering::Relaxed) {
+        if let Ok(Reply::Stats(snapshot)) = client.ask(&Request::Stats {}) {
+            meter.show(&snapshot, progress);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Turns numbers of the whole store into "so many of so many" of this drain.
+#[derive(Default)]
+struct Meter {
+    delivered_before: std::sync::OnceLock<u64>,
+}
+
+impl Meter {
+    fn show(&self, snapshot: &Snapshot, progress: &Progress) {
+        let delivered = snapshot.total.delivered.chunks;
+        let before = *self.delivered_before.get_or_init(|| delivered);
+        let done = delivered.saturating_sub(before);
+        let left = snapshot.total.backlog().chunks;
+        let waits: Vec<_> = snapshot
+            .tenants
+            .iter()
+            .filter(|(_, view)| view.gate.state != GateState::Open)
+            .map(|(tenant, _)| tenant.as_str())
+            .collect();
+        let message = if waits.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "{} held: {}",
+                words::count(waits.len() as u64),
+                waits.join(", ")
+            )
+        };
+        progress.set(done, done + left, message);
+    }
+}

@@ -1,0 +1,169 @@
+//! `worker why` as text.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::control::accept::state_word;
+use crate::control::wire::{SessionWhy, WhyReply};
+use crate::control::words;
+use crate::model::{FailureRecord, Timestamp};
+
+use super::hold_line;
+
+pub fn why(reply: &WhyReply, now: Timestamp) -> String {
+    let mut text = String::new();
+    let tenant = &reply.tenant;
+    if reply.gate.holds.is_empty() {
+        let _ = writeln!(text, "tenant {tenant}: its gate is open");
+    }
+    for hold in &reply.gate.holds {
+        let _ = writeln!(text, "{}", hold_line(tenant.as_str(), hold, now));
+        if let Some(since) = &hold.since {
+            let _ = writeln!(text, "  since {}", words::moment_of(since, now));
+        }
+    }
+    let _ = writeln!(
+        text,
+        "waiting: {} ({}); dead: {}",
+        words::chunks(reply.backlog.chunks),
+        words::bytes(reply.backlog.bytes),
+        words::count(reply.dead.chunks)
+    );
+    if let Some(session) = &reply.session {
+        let _ = writeln!(text, "{}", session_line(session));
+    }
+    match &reply.last_failure {
+        Some(failure) => text.push_str(&failure_lines(failure, now)),
+        None => text.push_str("last failure: none that is remembered\n"),
+    }
+    let _ = writeln!(text, "next: {}", reply.next);
+    if !reply.remedy.is_empty() {
+        let _ = writeln!(text, "to do: {}", reply.remedy);
+    }
+    text
+}
+
+fn session_line(session: &SessionWhy) -> String {
+    let name = &session.session;
+    let Some(sequence) = session.sequence else {
+        return format!("session {name}: nothing waits");
+    };
+    let mut text = format!("session {name} sequence {sequence}: ");
+    match (session.state, session.behind) {
+        (Some(state), _) => text.push_str(state_word(state)),
+        (None, Some(head)) => {
+            let _ = write!(text, "behind sequence {head}, which goes first");
+        }
+        (None, None) => text.push_str("not waiting here: delivered, purged or never enqueued"),
+    }
+    if session.failures > 0 {
+        let _ = write!(
+            text,
+            ", {}",
+            words::counted(session.failures.into(), "counted failure")
+        );
+    }
+    if session.crashes > 0 {
+        let _ = write!(
+            text,
+            ", {} while it was sent",
+            words::counted(session.crashes.into(), "crash")
+        );
+    }
+    if session.ready_in_s > 0 {
+        let wait = words::span(Duration::from_secs(session.ready_in_s));
+        let _ = write!(text, ", sent again in {wait}");
+    }
+    text
+}
+
+/// The failure with everything that a support ticket asks for.
+pub(super) fn failure_lines(failure: &FailureRecord, now: Timestamp) -> String {
+    let mut text = format!(
+        "last failure: {} at {}",
+        failure.class,
+        words::moment(failure.at, now)
+    );
+    if let Some(status) = failure.status {
+        let _ = write!(text, ", status {status}");
+    }
+    if let Some(code) = &failure.code {
+        let _ = write!(text, ", code {code}");
+    }
+    if let Some(id) = &failure.correlation_id {
+        let _ = write!(text, ", correlation id {id}");
+    }
+    let _ = write!(text, ", try {}", failure.attempt);
+    text.push('\n');
+    if !failure.message.is_empty() {
+        let _ = writeln!(text, "  {}", failure.message);
+    }
+    if !failure.fields.is_empty() {
+        let _ = writeln!(text, "  fields: {}", failure.fields.join(", "));
+    }
+    if let Some(next) = failure.next_try_at {
+        let _ = writeln!(text, "  next try at {}", words::moment(next, now));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Count, FailureClass, GateView};
+
+    #[test]
+    fn why_names_the_last_failure_with_all_that_a_ticket_needs() {
+        let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap();
+        let reply = WhyReply {
+            tenant: "acme".parse().unwrap(),
+            configured: true,
+            gate: GateView::default(),
+            token: None,
+            backlog: Count {
+                chunks: 2,
+                bytes: 2048,
+            },
+            dead: Count::default(),
+            session: Some(SessionWhy {
+                session: "s1".parse().unwrap(),
+                sequence: Some(7),
+                state: Some(crate::model::ChunkState::Live),
+                failures: 2,
+                crashes: 0,
+                ready_in_s: 48,
+                behind: None,
+            }),
+            last_failure: Some(FailureRecord {
+                at: Timestamp::parse("2026-03-01T11:59:00Z").unwrap(),
+                class: FailureClass::Transient,
+                status: Some(503),
+                code: Some("service.unavailable".into()),
+                correlation_id: Some("c-1".into()),
+                fields: Vec::new(),
+                missing: None,
+                message: "try later".into(),
+                body: String::new(),
+                token_generation: None,
+                token_fingerprint: None,
+                attempt: 3,
+                next_try_at: Timestamp::parse("2026-03-01T12:00:48Z").ok(),
+            }),
+            next: "it is sent again in 48 s".into(),
+            remedy: String::new(),
+        };
+        let text = why(&reply, now);
+        assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            [
+                "tenant acme: its gate is open",
+                "waiting: 2 chunks (2 KiB); dead: 0",
+                "session s1 sequence 7: waiting, 2 counted failures, sent again in 48 s",
+                "last failure: transient at 11:59:00Z, status 503, code service.unavailable, correlation id c-1, try 3",
+                "  try later",
+                "  next try at 12:00:48Z",
+                "next: it is sent again in 48 s",
+            ]
+        );
+    }
+}

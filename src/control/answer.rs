@@ -1,0 +1,353 @@
+//! Every operation that has one answer now. Called by the socket's server in a holder and by the command
+//! line on a store that it opened itself: the same code, so the same answer. Blocking.
+
+use std::collections::BTreeMap;
+
+use crate::model::{ChunkKey, FailureRecord, SessionKey, Snapshot, TenantId, WorkersView};
+use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError};
+
+use super::holds;
+use super::refusal::{Code, Refusal};
+use super::running::{Holder, Lane};
+use super::snapshot::{self, Sources};
+use super::why::{self, Facts};
+use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
+
+/// Answers what needs no waiting.
+///
+/// # Errors
+/// A refusal with a word for scripts; an operation that needs an engine is refused without one.
+pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
+    match request {
+        Request::Stats {} => Ok(Reply::Stats(Box::new(snapshot(holder)))),
+        Request::Why {
+            tenant,
+            session,
+            sequence,
+        } => {
+            known(holder, &tenant)?;
+            let session = session.map(|session| SessionKey {
+                tenant: tenant.clone(),
+                session,
+            });
+            let reply = why(holder, tenant, session, sequence)?;
+            Ok(Reply::Why(Box::new(reply)))
+        }
+        Request::Pause { tenant } => {
+            known(holder, &tenant)?;
+            pause(holder, tenant)
+        }
+        Request::Resume { tenant } => {
+            known(holder, &tenant)?;
+            resume(holder, tenant)
+        }
+        Request::DeadList { which, limit } => {
+            let letters = dead(holder, which, limit)?;
+            Ok(Reply::Dead(
+                letters
+                    .into_iter()
+                    .map(|letter| view(letter, false))
+                    .collect(),
+            ))
+        }
+        Request::DeadShow { which } => {
+            let letters = some_dead(holder, which)?;
+            Ok(Reply::Dead(
+                letters
+                    .into_iter()
+                    .map(|letter| view(letter, true))
+                    .collect(),
+            ))
+        }
+        Request::Redrive { which } => {
+            moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
+        }
+        Request::Purge { which } => {
+            moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
+        }
+        Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
+        Request::HandOver {} => match &holder.running {
+            Some(running) if running.hand_over() => Ok(Reply::HandingOver {}),
+            _ => Err(Refusal::new(
+                Code::Unsupported,
+                "this worker keeps the store",
+            )),
+        },
+        Request::Drain(_) | Request::CheckOnline {} => Err(Refusal::new(
+            Code::Unsupported,
+            "this needs a running engine",
+        )),
+    }
+}
+
+/// The lanes: the engine's, or what the stored holds tell.
+fn lanes(holder: &Holder) -> BTreeMap<TenantId, Lane> {
+    let mut lanes = match &holder.running {
+        Some(running) => running.lanes(),
+        None => BTreeMap::new(),
+    };
+    let stored = holder.store.holds();
+    let now = holder.clock.wall();
+    let configured = &holder.config.tenants;
+    let names = configured.keys().cloned();
+    let seen = stored.iter().map(|hold| hold.key.tenant.clone());
+    let counted = holder.store.view().tenants.into_iter().map(|(t, _)| t);
+    for tenant in names.chain(seen).chain(counted) {
+        lanes.entry(tenant.clone()).or_insert_with(|| Lane {
+            gate: holds::gate(&tenant, configured.contains_key(&tenant), &stored, now),
+            ..Lane::default()
+        });
+    }
+    lanes
+}
+
+pub fn snapshot(holder: &Holder) -> Snapshot {
+    let workers = holder
+        .running
+        .as_ref()
+        .map_or_else(WorkersView::default, |running| running.workers());
+    snapshot::assemble(&Sources {
+        host: holder.config.host.as_str(),
+        view: &holder.store.view(),
+        lanes: &lanes(holder),
+        workers,
+        now: holder.clock.wall(),
+    })
+}
+
+/// A tenant that is neither configured nor in the store is a typing error.
+fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
+    if holder.config.tenants.contains_key(tenant) || lanes(holder).contains_key(tenant) {
+        return Ok(());
+    }
+    Err(unknown_tenant(holder, tenant.as_str()))
+}
+
+pub fn unknown_tenant(holder: &Holder, tenant: &str) -> Refusal {
+    Refusal::new(
+        Code::UnknownTenant,
+        format!(
+            "unknown tenant {tenant:?}; configured: {}",
+            holder.config.tenant_names()
+        ),
+    )
+}
+
+fn pause(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
+    let was = match &holder.running {
+        Some(running) => running.pause(&tenant)?,
+        None => {
+            let key = holds::operator_key(&tenant);
+            let was = holder.store.holds().iter().any(|hold| hold.key == key);
+            let now = holder.clock.wall();
+            holder.store.put_hold(holds::operator_hold(&tenant, now))?;
+            was
+        }
+    };
+    Ok(Reply::Paused { tenant, was })
+}
+
+/// Without an engine, every stored hold of the tenant goes: the next start tries at once.
+fn resume(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
+    let removed = match &holder.running {
+        Some(running) => running.resume(&tenant)?,
+        None => {
+            let of_tenant: Vec<_> = holder
+                .store
+                .holds()
+                .into_iter()
+                .filter(|hold| hold.key.tenant == tenant)
+                .collect();
+            for hold in &of_tenant {
+                holder.store.remove_hold(&hold.key)?;
+            }
+            of_tenant.len()
+        }
+    };
+    Ok(Reply::Resumed { tenant, removed })
+}
+
+fn why(
+    holder: &Holder,
+    tenant: TenantId,
+    session: Option<SessionKey>,
+    sequence: Option<u64>,
+) -> Result<WhyReply, Refusal> {
+    let snapshot = snapshot(holder);
+    let view = snapshot
+        .tenants
+        .get(tenant.as_str())
+        .cloned()
+        .unwrap_or_default();
+    let lane = lanes(holder).remove(&tenant).unwrap_or_default();
+    let mut last_failure = lane.last_failure.map(|(_, record)| record);
+    let mut of_session = None;
+    if let Some(session) = session {
+        let (about, record) = session_why(holder, &session, sequence)?;
+        last_failure = record.or(last_failure);
+        of_session = Some(about);
+    } else if last_failure.is_none() {
+        last_failure = newest_of_heads(holder, &tenant)?;
+    }
+    let outlook = why::outlook(&Facts {
+        tenant: &tenant,
+        gate: &view.gate,
+        backlog: view.counts.backlog(),
+        dead: view.counts.dead,
+        session: of_session.as_ref(),
+        running: holder.running.is_some(),
+        now: holder.clock.wall(),
+    });
+    Ok(WhyReply {
+        configured: holder.config.tenants.contains_key(&tenant),
+        gate: view.gate,
+        token: view.token,
+        backlog: view.counts.backlog(),
+        dead: view.counts.dead,
+        session: of_session,
+        last_failure,
+        next: outlook.next,
+        remedy: outlook.remedy,
+        tenant,
+    })
+}
+
+/// One chunk of a session, and its last failure.
+fn session_why(
+    holder: &Holder,
+    session: &SessionKey,
+    asked: Option<u64>,
+) -> Result<(SessionWhy, Option<FailureRecord>), Refusal> {
+    let head = holder.store.head(session)?;
+    let sequence = asked.or(head.as_ref().map(|head| head.sequence));
+    let mut about = SessionWhy {
+        session: session.session.clone(),
+        sequence,
+        state: None,
+        failures: 0,
+        crashes: 0,
+        ready_in_s: 0,
+        behind: None,
+    };
+    let Some(sequence) = sequence else {
+        return Ok((about, None));
+    };
+    let key = ChunkKey {
+        tenant: session.tenant.clone(),
+        session: session.session.clone(),
+        sequence,
+    };
+    if let Some(letter) = dead(holder, exactly(&key), 1)?.pop() {
+        about.state = Some(crate::model::ChunkState::Dead);
+        about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
+        return Ok((about, letter.history.last().cloned()));
+    }
+    match head {
+        Some(head) if head.sequence == sequence => {
+            about.state = Some(crate::model::ChunkState::Live);
+            about.failures = head.failures;
+            about.crashes = head.crashes;
+            about.ready_in_s = head.ready_in.as_secs();
+        }
+        Some(head) if head.sequence < sequence => about.behind = Some(head.sequence),
+        _ => {}
+    }
+    let history = holder.store.history(&key)?;
+    Ok((about, history.last().cloned()))
+}
+
+/// Without an engine nobody remembers the lane's newest failure: it is looked up at the heads of the
+/// tenant's sessions, of which so many are asked at most.
+const HEADS_ASKED: usize = 256;
+
+fn newest_of_heads(
+    holder: &Holder,
+    tenant: &TenantId,
+) -> Result<Option<FailureRecord>, StoreError> {
+    if holder.running.is_some() {
+        return Ok(None);
+    }
+    let mut newest: Option<FailureRecord> = None;
+    // Nobody else waits for arrivals of a store that this process opened for one answer.
+    let sessions = holder.store.take_arrivals();
+    for session in sessions
+        .iter()
+        .filter(|s| s.tenant == *tenant)
+        .take(HEADS_ASKED)
+    {
+        let Some(head) = holder.store.head(session)? else {
+            continue;
+        };
+        let key = ChunkKey {
+            tenant: session.tenant.clone(),
+            session: session.session.clone(),
+            sequence: head.sequence,
+        };
+        let last = holder.store.history(&key)?.pop();
+        newest = newest
+            .into_iter()
+            .chain(last)
+            .max_by_key(|record| record.at);
+    }
+    Ok(newest)
+}
+
+fn exactly(key: &ChunkKey) -> Which {
+    Which {
+        tenant: Some(key.tenant.clone()),
+        session: Some(key.session.clone()),
+        sequence: Some(key.sequence),
+    }
+}
+
+fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    holder.store.dead(&DeadFilter {
+        tenant: which.tenant,
+        session: which.session,
+        sequence: which.sequence,
+        limit,
+    })
+}
+
+/// The dead letters meant; none is an answer that a person should notice.
+fn some_dead(holder: &Holder, which: Which) -> Result<Vec<DeadLetter>, Refusal> {
+    if let Some(tenant) = &which.tenant {
+        known(holder, tenant)?;
+    }
+    let letters = dead(holder, which, 0)?;
+    if letters.is_empty() {
+        return Err(Refusal::new(Code::NotFound, "no such dead letter"));
+    }
+    Ok(letters)
+}
+
+fn view(letter: DeadLetter, with_history: bool) -> DeadView {
+    DeadView {
+        tenant: letter.key.tenant,
+        session: letter.key.session,
+        sequence: letter.key.sequence,
+        reason: letter.reason,
+        died_at: letter.died_at.to_string(),
+        about: letter.meta.as_ref().map(DeadMeta::from),
+        history: if with_history {
+            letter.history
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+fn moved(
+    holder: &Holder,
+    which: Which,
+    verb: impl Fn(&ChunkKey) -> Result<Redriven, StoreError>,
+) -> Result<Moved, Refusal> {
+    let mut moved = Moved::default();
+    for letter in some_dead(holder, which)? {
+        if verb(&letter.key)? == Redriven::Done {
+            moved.chunks += 1;
+            moved.bytes += letter.meta.map_or(0, |meta| meta.bytes);
+        }
+    }
+    Ok(moved)
+}

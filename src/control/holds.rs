@@ -1,0 +1,147 @@
+//! Holds as the store keeps them, read back into what is shown: what a lane's gate is when no engine runs.
+
+use crate::model::{GateState, GateView, HoldView, Route, TenantId, Timestamp};
+use crate::store::{HoldKey, StoredHold};
+
+/// The name of the hold that `worker tenants pause` sets: kind and route, as the engine spells them.
+pub const OPERATOR: &str = "operator:all";
+
+/// The key of a tenant's operator hold.
+pub fn operator_key(tenant: &TenantId) -> HoldKey {
+    HoldKey {
+        tenant: tenant.clone(),
+        name: OPERATOR.to_owned(),
+    }
+}
+
+pub fn operator_hold(tenant: &TenantId, now: Timestamp) -> StoredHold {
+    StoredHold {
+        key: operator_key(tenant),
+        set_at: now,
+        reason: "paused by an operator".to_owned(),
+        left: None,
+    }
+}
+
+/// A tenant's gate from its stored holds. A hold whose time is over no longer closes it.
+pub fn gate(tenant: &TenantId, configured: bool, holds: &[StoredHold], now: Timestamp) -> GateView {
+    let mut views: Vec<HoldView> = holds
+        .iter()
+        .filter(|hold| hold.key.tenant == *tenant)
+        .filter(|hold| hold.left.is_none_or(|left| !left.is_zero()))
+        .map(|hold| view(hold, now))
+        .collect();
+    if !configured {
+        views.push(HoldView {
+            kind: "not_configured".to_owned(),
+            route: None,
+            reason: format!("no [tenants.{tenant}] in the configuration"),
+            until: None,
+            since: None,
+        });
+    }
+    GateView {
+        state: state(&views),
+        holds: views,
+    }
+}
+
+/// Blocked if anything waits for a person or a configuration, else paused if anything waits at all.
+pub fn state(holds: &[HoldView]) -> GateState {
+    let blocks = |hold: &HoldView| matches!(hold.kind.as_str(), "blocked" | "not_configured");
+    if holds.iter().any(blocks) {
+        GateState::Blocked
+    } else if holds.is_empty() {
+        GateState::Open
+    } else {
+        GateState::Paused
+    }
+}
+
+fn view(hold: &StoredHold, now: Timestamp) -> HoldView {
+    let (kind, route) = hold
+        .key
+        .name
+        .split_once(':')
+        .unwrap_or((&hold.key.name, ""));
+    let route = match route {
+        "deliver" => Some(Route::Deliver),
+        "fetch" => Some(Route::Fetch),
+        "store_host" => Some(Route::StoreHost),
+        _ => None,
+    };
+    // What is wrong, and in a second line what to change.
+    let (reason, remedy) = hold.reason.split_once('\n').unwrap_or((&hold.reason, ""));
+    HoldView {
+        kind: kind.to_owned(),
+        route,
+        reason: match remedy {
+            "" => reason.to_owned(),
+            remedy => format!("{reason}. {remedy}"),
+        },
+        until: hold.left.map(|left| now.saturating_add(left).to_string()),
+        since: Some(hold.set_at.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn hold(name: &str, left: Option<u64>) -> StoredHold {
+        StoredHold {
+            key: HoldKey {
+                tenant: "acme".parse().unwrap(),
+                name: name.into(),
+            },
+            set_at: Timestamp(0),
+            reason: "why\ndo".into(),
+            left: left.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn a_gate_is_blocked_before_paused_before_open() {
+        let acme = "acme".parse().unwrap();
+        let now = Timestamp(0);
+        let state = |holds: &[StoredHold]| gate(&acme, true, holds, now).state;
+        assert_eq!(state(&[]), GateState::Open);
+        assert_eq!(
+            state(&[hold("throttled:deliver", Some(0))]),
+            GateState::Open
+        );
+        assert_eq!(
+            state(&[hold("throttled:deliver", Some(5))]),
+            GateState::Paused
+        );
+        assert_eq!(state(&[hold("operator:all", None)]), GateState::Paused);
+        assert_eq!(
+            state(&[hold("operator:all", None), hold("blocked:deliver", Some(5))]),
+            GateState::Blocked
+        );
+        assert_eq!(gate(&acme, false, &[], now).state, GateState::Blocked);
+        let other = "globex".parse().unwrap();
+        assert_eq!(
+            gate(&other, true, &[hold("operator:all", None)], now).state,
+            GateState::Open
+        );
+    }
+
+    #[test]
+    fn a_stored_hold_shows_its_route_and_when_it_ends() {
+        let acme = "acme".parse().unwrap();
+        let view = gate(
+            &acme,
+            true,
+            &[hold("throttled:deliver", Some(90))],
+            Timestamp(0),
+        );
+        assert_eq!(view.holds[0].route, Some(Route::Deliver));
+        assert_eq!(view.holds[0].reason, "why. do");
+        assert_eq!(
+            view.holds[0].until.as_deref(),
+            Some("1970-01-01T00:01:30.000Z")
+        );
+    }
+}

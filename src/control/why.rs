@@ -1,0 +1,166 @@
+//! `worker why`: what a tenant, session or chunk waits for, what happens next and what a person can do; pure.
+
+use crate::model::{Count, GateView, HoldView, TenantId, Timestamp};
+
+use super::wire::SessionWhy;
+use super::words;
+
+/// What the sentences are made from.
+pub struct Facts<'a> {
+    pub tenant: &'a TenantId,
+    pub gate: &'a GateView,
+    pub backlog: Count,
+    pub dead: Count,
+    pub session: Option<&'a SessionWhy>,
+    /// An engine works on this store now.
+    pub running: bool,
+    pub now: Timestamp,
+}
+
+/// The two sentences that end every answer: what happens next, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    pub next: String,
+    /// Empty if there is nothing to do.
+    pub remedy: String,
+}
+
+/// The hold that keeps a lane closed longest decides: configuration, then a person, then what blocks, then waits.
+const STRONGEST_FIRST: [&str; 5] = [
+    "not_configured",
+    "operator",
+    "blocked",
+    "outage",
+    "throttled",
+];
+
+/// The hold that has to go first.
+pub fn strongest(gate: &GateView) -> Option<&HoldView> {
+    let rank = |hold: &HoldView| {
+        let known = STRONGEST_FIRST.iter().position(|kind| *kind == hold.kind);
+        known.unwrap_or(STRONGEST_FIRST.len())
+    };
+    gate.holds.iter().min_by_key(|hold| rank(hold))
+}
+
+pub fn outlook(facts: &Facts<'_>) -> Outlook {
+    let outlook = |next: String, remedy: String| Outlook { next, remedy };
+    let tenant = facts.tenant;
+    if let Some(hold) = strongest(facts.gate) {
+        return of_hold(hold, facts);
+    }
+    if facts.backlog.chunks == 0 {
+        let remedy = if facts.dead.chunks > 0 {
+            format!("worker dead list --tenant {tenant}")
+        } else {
+            String::new()
+        };
+        return outlook("nothing waits to be delivered".to_owned(), remedy);
+    }
+    if !facts.running {
+        return outlook(
+            "nothing is sent: no worker runs on this store".to_owned(),
+            "worker run, or once: worker drain".to_owned(),
+        );
+    }
+    if let Some(session) = facts.session {
+        if let (Some(head), Some(sequence)) = (session.behind, session.sequence) {
+            let text = format!("sequence {sequence} goes out after sequence {head} of its session");
+            let remedy = format!("worker why {tenant} {} {head}", session.session);
+            return outlook(text, remedy);
+        }
+        if session.ready_in_s > 0 {
+            let wait = words::span(std::time::Duration::from_secs(session.ready_in_s));
+            return outlook(format!("it is sent again in {wait}"), String::new());
+        }
+    }
+    outlook("it is being sent".to_owned(), String::new())
+}
+
+fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
+    let tenant = facts.tenant;
+    let resume = format!("worker tenants resume {tenant}");
+    let when = hold
+        .until
+        .as_deref()
+        .map(|until| words::moment_of(until, facts.now));
+    let at = |verb: &str| match &when {
+        Some(when) => format!("{verb} at {when}"),
+        None => format!("{verb} by itself"),
+    };
+    let (next, remedy) = match hold.kind.as_str() {
+        "not_configured" => (
+            "its chunks are kept until it is configured".to_owned(),
+            format!("add [tenants.{tenant}] to the configuration and start the worker again"),
+        ),
+        "operator" => (
+            "nothing is sent until an operator resumes it".to_owned(),
+            resume,
+        ),
+        "blocked" => (
+            at("the next try is"),
+            format!("cure what the reason names; then, to go on at once: {resume}"),
+        ),
+        "throttled" => (at("it goes on"), String::new()),
+        _ => (at("the next try is"), String::new()),
+    };
+    Outlook { next, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::GateState;
+
+    fn hold(kind: &str, until: Option<&str>) -> HoldView {
+        HoldView {
+            kind: kind.into(),
+            route: None,
+            reason: "r".into(),
+            until: until.map(str::to_owned),
+            since: None,
+        }
+    }
+
+    fn look(holds: Vec<HoldView>, backlog: u64, running: bool) -> Outlook {
+        let gate = GateView {
+            state: GateState::Open,
+            holds,
+        };
+        outlook(&Facts {
+            tenant: &"acme".parse().unwrap(),
+            gate: &gate,
+            backlog: Count {
+                chunks: backlog,
+                bytes: 0,
+            },
+            dead: Count::default(),
+            session: None,
+            running,
+            now: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
+        })
+    }
+
+    #[test]
+    fn a_paused_tenant_is_told_how_to_go_on() {
+        let both = vec![hold("throttled", None), hold("operator", None)];
+        assert_eq!(look(both, 5, true).remedy, "worker tenants resume acme");
+    }
+
+    #[test]
+    fn a_throttled_tenant_is_told_when_it_goes_on_and_needs_nobody() {
+        let look = look(
+            vec![hold("throttled", Some("2026-03-01T14:30:00Z"))],
+            5,
+            true,
+        );
+        assert_eq!(look.next, "it goes on at 14:30Z");
+        assert_eq!(look.remedy, "");
+    }
+
+    #[test]
+    fn a_backlog_without_a_worker_is_told_to_start_one() {
+        assert!(look(vec![], 5, false).remedy.contains("worker run"));
+        assert_eq!(look(vec![], 0, false).next, "nothing waits to be delivered");
+    }
+}

@@ -1,0 +1,236 @@
+//! A request body that is made while it is sent: prefix, base64 of the parts' payloads one after another, suffix. At
+//! most two blocks of a payload are in memory. Reading and encoding happen on blocking threads, one block a
+//! visit, so that a stalled network holds none of them.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use base64::Engine;
+use base64::engine::Simd;
+use base64::engine::general_purpose::PAD;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use tokio::task::JoinHandle;
+
+use super::Part;
+use super::progress::Progress;
+use super::wire::SUFFIX;
+
+/// Payload bytes encoded at once.
+const BLOCK: usize = 64 * 1024;
+
+/// What is handed to the connection at once. The connection buffers up to 16 of these; small ones keep
+/// "a byte was accepted" close to the truth on a slow line.
+const SLICE: usize = 8 * 1024;
+
+/// Why a payload could not be sent to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadFault {
+    #[error("the payload of sequence {sequence} is damaged")]
+    Damaged {
+        sequence: u64,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the payload of sequence {sequence} ends after {found} of {expected} bytes")]
+    Short {
+        sequence: u64,
+        found: u64,
+        expected: u64,
+    },
+    #[error("the payload of sequence {sequence} goes on after its {expected} bytes")]
+    Long { sequence: u64, expected: u64 },
+    #[error("reading the payload of sequence {sequence}")]
+    Unreadable {
+        sequence: u64,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PayloadFault {
+    /// Whether the stored bytes are wrong, as opposed to out of reach for now.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Unreadable { .. })
+    }
+}
+
+struct Payload {
+    sequence: u64,
+    bytes: u64,
+    left: u64,
+    reader: Box<dyn Read + Send>,
+}
+
+impl Payload {
+    /// A payload's checksums may be known only at its end, so its end is reached before its last block is sent.
+    fn expect_end(&mut self) -> Result<(), PayloadFault> {
+        match self.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(PayloadFault::Long {
+                sequence: self.sequence,
+                expected: self.bytes,
+            }),
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, PayloadFault> {
+        let sequence = self.sequence;
+        loop {
+            return match self.reader.read(into) {
+                Ok(count) => Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                    Err(PayloadFault::Damaged { sequence, source })
+                }
+                Err(source) => Err(PayloadFault::Unreadable { sequence, source }),
+            };
+        }
+    }
+}
+
+/// Makes the body block by block; knows nothing of tasks.
+pub struct Encoder {
+    engine: Simd,
+    prefix: Vec<u8>,
+    payloads: VecDeque<Payload>,
+    /// Starts with the up to two bytes that the last block left over.
+    buffer: Box<[u8]>,
+    carried: usize,
+    ended: bool,
+}
+
+impl Encoder {
+    pub fn new(prefix: Vec<u8>, parts: Vec<Part>) -> Self {
+        let payloads = parts.into_iter().map(|part| Payload {
+            sequence: part.meta.key.sequence,
+            bytes: part.meta.bytes,
+            left: part.meta.bytes,
+            reader: part.payload,
+        });
+        Self {
+            engine: Simd::standard(PAD),
+            prefix,
+            payloads: payloads.collect(),
+            buffer: vec![0; BLOCK + 2].into_boxed_slice(),
+            carried: 0,
+            ended: false,
+        }
+    }
+
+    /// The next piece of the body, `None` after the last one.
+    ///
+    /// # Errors
+    /// The body must then not be completed.
+    pub fn next_block(&mut self) -> Result<Option<Bytes>, PayloadFault> {
+        if self.ended {
+            return Ok(None);
+        }
+        let filled = self.fill()?;
+        self.ended = self.payloads.is_empty();
+        // Padding may stand only at the very end.
+        let encodable = if self.ended {
+            filled
+        } else {
+            filled - filled % 3
+        };
+        let mut out = std::mem::take(&mut self.prefix);
+        let start = out.len();
+        out.resize(start + encodable.div_ceil(3) * 4, 0);
+        self.engine
+            .encode_slice(&self.buffer[..encodable], &mut out[start..])
+            .expect("the slice has the encoded length");
+        if self.ended {
+            out.extend_from_slice(SUFFIX);
+        }
+        self.buffer.copy_within(encodable..filled, 0);
+        self.carried = filled - encodable;
+        Ok(Some(Bytes::from(out)))
+    }
+
+    /// Reads until the buffer is full or every payload has ended, and says how far the buffer is filled.
+    fn fill(&mut self) -> Result<usize, PayloadFault> {
+        let mut filled = self.carried;
+        while let Some(payload) = self.payloads.front_mut() {
+            if payload.left == 0 {
+                payload.expect_end()?;
+                self.payloads.pop_front();
+                continue;
+            }
+            if filled == self.buffer.len() {
+                break;
+            }
+            let left = usize::try_from(payload.left).unwrap_or(usize::MAX);
+            let end = filled + left.min(self.buffer.len() - filled);
+            let count = payload.read(&mut self.buffer[filled..end])?;
+            if count == 0 {
+                return Err(PayloadFault::Short {
+                    sequence: payload.sequence,
+                    found: payload.bytes - payload.left,
+                    expected: payload.bytes,
+                });
+            }
+            filled += count;
+            payload.left -= count as u64;
+        }
+        Ok(filled)
+    }
+}
+
+type Visit = JoinHandle<(Encoder, Result<Option<Bytes>, PayloadFault>)>;
+
+struct Sending {
+    progress: Progress,
+    /// Encoded and not yet handed over.
+    block: Bytes,
+    next: Option<Visit>,
+}
+
+/// The body as a stream. While one block is being sent, the next is read. A fault ends it early and is left in `progress`.
+pub fn stream(encoder: Encoder, progress: Progress) -> impl Stream<Item = io::Result<Bytes>> {
+    let sending = Sending {
+        progress,
+        block: Bytes::new(),
+        next: Some(visit(encoder)),
+    };
+    stream::unfold(sending, |mut sending| async move {
+        let item = sending.next_slice().await?;
+        Some((item, sending))
+    })
+}
+
+fn visit(mut encoder: Encoder) -> Visit {
+    tokio::task::spawn_blocking(move || {
+        let block = encoder.next_block();
+        (encoder, block)
+    })
+}
+
+impl Sending {
+    async fn next_slice(&mut self) -> Option<io::Result<Bytes>> {
+        if self.progress.is_abandoned() {
+            self.next = None;
+            return Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted)));
+        }
+        if self.block.is_empty() {
+            match self.next.take()?.await {
+                Ok((encoder, Ok(Some(block)))) => {
+                    self.block = block;
+                    self.next = Some(visit(encoder));
+                }
+                Ok((_, Ok(None))) => return None,
+                Ok((_, Err(fault))) => {
+                    self.progress.fail(fault);
+                    return Some(Err(io::Error::other("the payload cannot be sent")));
+                }
+                Err(join) => return Some(Err(io::Error::other(join))),
+            }
+        }
+        let slice = self.block.split_to(self.block.len().min(SLICE));
+        self.progress.hand_over(slice.len());
+        Some(Ok(slice))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! Holding the store: the engine, the control socket, signals and the service manager, from start to end.
+
+pub mod drain;
+pub mod hold;
+pub mod log;
+mod notify;
+pub mod signals;
+mod slots;
+mod work;
+
+pub use work::{Role, start};
