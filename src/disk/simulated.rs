@@ -147,6 +147,24 @@ impl SimulatedDisk {
         })))
     }
 
+    /// The same files under another directory.
+    pub fn moved(self, from: &Path, to: &Path) -> Self {
+        {
+            let mut guard = self.world();
+            let world = &mut *guard;
+            for names in [&mut world.names, &mut world.durable_names] {
+                *names = std::mem::take(names)
+                    .into_iter()
+                    .map(|(path, inode)| match path.strip_prefix(from) {
+                        Ok(inside) => (to.join(inside), inode),
+                        Err(_) => (path, inode),
+                    })
+                    .collect();
+            }
+        }
+        self
+    }
+
     /// Changes bytes of a file behind everybody's back, on the medium and in every cache.
     pub fn corrupt(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut world = self.world();
