@@ -42,6 +42,7 @@ struct Work {
     engine: Engine,
     role: Role,
     store: Store,
+    grace: Duration,
     slots: BTreeMap<TenantId, Arc<dyn TokenSource>>,
     /// This process lets go of the store: whoever waits for a drain asks its successor.
     leaving: CancellationToken,
@@ -72,6 +73,7 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         engine,
         role,
         store: holder.store.clone(),
+        grace: holder.config.pool.grace,
         slots: slots.into_iter().collect(),
         leaving: CancellationToken::new(),
     }))
@@ -132,7 +134,11 @@ impl Work {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
             report = self.engine.drain(settings, &progress) => report_of(report),
-            () = self.leaving.cancelled() => handed_over(&before, &self.delivered()),
+            () = self.leaving.cancelled() => {
+                // What is on the wire still counts.
+                self.engine.stop(self.grace).await;
+                handed_over(&before, &self.delivered())
+            }
         }
     }
 
