@@ -17,7 +17,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::scheduler::{Pick, Rest, Turn};
 use super::shared::{End, Order, Shared};
-use super::{token, worker};
+use super::token::{self, Tokens};
+use super::worker;
 use crate::clock::Instant;
 use crate::model::{SessionKey, Token};
 use crate::store::{Head, StoreError};
@@ -156,11 +157,14 @@ impl Pool {
                 Pick::Turn(turn) => turn,
                 Pick::Wait(until) => return until,
             };
-            let Some(token) = token::at_once(&self.shared, &turn) else {
-                self.shared.core().token_awaited(turn.lane);
-                let wait = token::wait(Arc::clone(&self.shared), turn.lane);
-                self.spawn(Job::TokenWait, wait);
-                continue;
+            let token = match token::at_once(&self.shared, &turn) {
+                Tokens::Now(token) => token,
+                Tokens::Later(younger_than) => {
+                    self.shared.core().token_awaited(turn.lane);
+                    let shared = Arc::clone(&self.shared);
+                    self.spawn(Job::TokenWait, token::wait(shared, turn.lane, younger_than));
+                    continue;
+                }
             };
             if self.shared.core().begin_if_unchanged(&turn) {
                 let turning = serve(Arc::clone(&self.shared), turn.clone(), token);

@@ -318,6 +318,39 @@ async fn a_block_survives_a_restart_and_is_probed_at_once_by_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scope_that_is_granted_is_noticed_by_the_next_probe_although_the_old_token_lives_on() {
+    let mut stage = Stage::new(&["acme"]);
+    *stage.grants[0].life.lock().unwrap() = DAY * 2;
+    stage.fill("acme", &SESSIONS, 3);
+    let granted_from = std::sync::Arc::new(std::sync::Mutex::new(None::<String>));
+    let granted = granted_from.clone();
+    stage.script(move |seen| match granted.lock().unwrap().as_ref() {
+        Some(last_without) if seen.token > *last_without => Reply::Store,
+        _ => Reply::fail(C::Forbidden, Some(403)),
+    });
+    stage.start().await;
+    pass(HOUR).await;
+    let last = stage.requests().pop().unwrap().token;
+    *granted_from.lock().unwrap() = Some(last);
+    pass(MINUTE * 16).await;
+    everything_was_delivered_in_order(&stage, &SESSIONS, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_goes_with_the_token_there_is_while_the_endpoint_is_down() {
+    let mut stage = Stage::new(&["acme"]);
+    *stage.grants[0].life.lock().unwrap() = DAY * 2;
+    stage.fill("acme", &SESSIONS, 3);
+    stage.script(|_| Reply::fail(C::Endpoint, Some(404)));
+    stage.start().await;
+    pass(MINUTE).await;
+    *stage.grants[0].down.lock().unwrap() = true;
+    stage.all_is_well();
+    pass(MINUTE * 5).await;
+    everything_was_delivered_in_order(&stage, &SESSIONS, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_budget_is_waited_for_without_a_throttle() {
     let mut stage = Stage::new(&["acme"]);
     stage.fill("acme", &["a"], 3);

@@ -220,7 +220,7 @@ impl Grant for ScriptedGrant {
             let mut minted = self.minted.lock().unwrap();
             *minted += 1;
             Ok(Minted {
-                access_token: SecretString::from(format!("token-{minted}")),
+                access_token: SecretString::from(format!("token-{minted:06}")),
                 lifetime: *self.life.lock().unwrap(),
                 scopes: None,
             })
