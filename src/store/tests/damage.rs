@@ -408,8 +408,8 @@ fn damage_index(original: &Original, random: &mut fastrand::Rng, seed: u64) -> &
     );
     let file = dir.path().join("index/1/db");
     let mut bytes = std::fs::read(&file).unwrap();
-    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    let at = random.usize(0..used);
+    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    let at = used[random.usize(0..used.len())];
     bytes[at] ^= 1 << random.u32(0..8);
     std::fs::write(&file, bytes).unwrap();
     let disk = original.disk.fork().moved(original.dir.path(), dir.path());
