@@ -394,9 +394,13 @@ fn damage_in_the_index_costs_nothing_that_was_accepted() {
                 .entry(damage_index(&original, &mut random, seed))
                 .or_default() += 1;
         }
+        // After an unclean end the index is filled anew in any case; after a clean one only if the damage is seen.
+        assert!(
+            outcomes.keys().any(|outcome| *outcome != "harmless"),
+            "{outcomes:?}"
+        );
     }
     println!("{outcomes:?}");
-    assert!(outcomes.contains_key("set aside at open"), "{outcomes:?}");
 }
 
 /// Damages sled's file; a start that ends as lost must be cured by the next.
@@ -421,6 +425,7 @@ fn damage_index(original: &Original, random: &mut fastrand::Rng, seed: u64) -> &
     };
     let store = open(&disk, dir.path(), settings());
     let first = drain_and_compare(original, &any, &store);
+    let rebuilt = store.inner.index_rebuilt;
     let set_aside = store.inner.index_path != dir.path().join("index/1");
     let Err(fault) = first else {
         store.abandon();
