@@ -429,10 +429,10 @@ fn damage_index(original: &Original, random: &mut fastrand::Rng, seed: u64) -> &
     let set_aside = store.inner.index_path != dir.path().join("index/1");
     let Err(fault) = first else {
         store.abandon();
-        return if set_aside {
-            "set aside at open"
-        } else {
-            "filled anew or harmless"
+        return match (set_aside, rebuilt) {
+            (true, _) => "set aside at open",
+            (false, true) => "filled anew",
+            (false, false) => "harmless",
         };
     };
     assert!(
