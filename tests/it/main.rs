@@ -1,4 +1,6 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod documents;
+mod main_job;
+mod support;
 mod units;
