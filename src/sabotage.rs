@@ -6,6 +6,8 @@
 pub enum Sabotage {
     /// Commits are answered without a sync.
     SkipSync,
+    /// Waiters are answered before anything is written.
+    AnswerBeforeWrite,
     /// Waiters are answered before the sync.
     AckBeforeSync,
     /// An ack does not write its state word.
@@ -32,7 +34,8 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
+        Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
         Self::ForgetWord,
