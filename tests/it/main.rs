@@ -5,5 +5,7 @@ mod enqueueing;
 mod examples;
 mod holders;
 mod service;
+mod kill;
+mod main_job;
 mod support;
 mod units;
