@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, Platform, payload};
+use crate::place::{Place, Platform, payload};
 
 fn enqueue_all(place: &Place, tenant: &str, session: &str, count: u64) {
     for number in 0..count {
