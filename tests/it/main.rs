@@ -1,4 +1,9 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod documents;
+mod enqueueing;
+mod examples;
+mod holders;
+mod service;
+mod support;
 mod units;
