@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::error::StoreError;
+use super::index::Change;
 use super::inner::{Inner, SegmentSlot, Solo, solo_name};
 use super::layout::SegmentId;
 use super::record::Note;
@@ -52,7 +53,12 @@ pub fn round(inner: &Inner) -> io::Result<()> {
     }
     let remember = i64::try_from(inner.settings.remember.as_millis()).unwrap_or(i64::MAX);
     let horizon = Timestamp(inner.clock.wall().0.saturating_sub(remember));
-    inner.sessions().forget_before(horizon);
+    let forgotten = inner.sessions().forget_before(horizon);
+    inner.index.change(
+        forgotten
+            .into_iter()
+            .map(|session| Change::Forget { session }),
+    );
     Ok(())
 }
 
@@ -104,7 +110,7 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
         unlink(inner, &going)?;
     }
     // The digests in the index are all that will be remembered of these chunks; without an index they are not.
-    drop(inner.index.ask(|tables| tables.sync()));
+    drop(inner.index.ask_patiently(|tables| tables.sync()));
     {
         let mut ledger = inner.ledger.lock().expect("no holder panics");
         let mut segments = inner.segments.write().expect("no holder panics");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -42,7 +42,7 @@ pub fn open(
     };
     check(dir, &settings)?;
     // The lock and the index are the system's business even where a test provides the disk.
-    std::fs::create_dir_all(dir).map_err(io_error)?;
+    create_private_dir(dir).map_err(io_error)?;
     let lock = take_lock(dir)?;
     let segments_dir = dir.join("segments");
     disk.create_dir(&segments_dir).map_err(io_error)?;
@@ -68,7 +68,7 @@ pub fn open(
     let index_fits = opened.clean_mark == Some(mark)
         && opened
             .index
-            .ask(|tables| tables.owed_count())
+            .ask_patiently(|tables| tables.owed_count())
             .is_ok_and(|owed| owed == survey.live);
     if !index_fits {
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
@@ -88,6 +88,8 @@ pub fn open(
         sessions: Mutex::new(survey.sessions),
         notes: Mutex::new(notes),
         ledger: Mutex::new(ledger),
+        ledger_writing: Mutex::new(()),
+        replaced: Mutex::default(),
         index: opened.index,
         index_path: opened.path,
         index_rebuilt: !index_fits,
@@ -110,6 +112,14 @@ pub fn open(
     };
     inner.arrivals.add(owed);
     Ok(inner)
+}
+
+/// Whoever may not read a recording may not read its names and failures either.
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 fn check(dir: &Path, settings: &Settings) -> Result<(), OpenError> {
@@ -347,7 +357,7 @@ fn open_index(
     arrivals: &Arc<Arrivals>,
 ) -> Result<Opened, super::index::IndexFault> {
     let root = dir.join("index");
-    std::fs::create_dir_all(&root)?;
+    create_private_dir(&root)?;
     let mut numbers: Vec<u64> = std::fs::read_dir(&root)?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
@@ -403,7 +413,7 @@ pub fn distrust_index(dir: &Path) -> io::Result<()> {
 /// Fills the index from the segments.
 fn rebuild(index: &Index, found: &Inventory, ends: &BTreeMap<SegmentId, Closed>) -> io::Result<()> {
     let present: Vec<SegmentId> = found.segments.keys().copied().collect();
-    let cleared = index.ask(move |tables| {
+    let cleared = index.ask_patiently(move |tables| {
         tables.clear_for_rebuild(|segment| present.binary_search(&segment).is_ok())
     });
     if cleared.is_err() {
@@ -474,7 +484,7 @@ fn slots(
 
 /// Brings back the waits of chunks that failed before.
 fn load_delays(inner: &Inner) {
-    let Ok(retries) = inner.index.ask(|tables| tables.retries()) else {
+    let Ok(retries) = inner.index.ask_patiently(|tables| tables.retries()) else {
         return;
     };
     let mut sessions = inner.sessions();

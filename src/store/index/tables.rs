@@ -14,7 +14,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
-use super::rows::{Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, tenant_prefix, unseal};
+use super::rows::{
+    Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, session_prefix, tenant_prefix, unseal,
+};
 use crate::clock::Deadline;
 use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey, TenantId, Timestamp};
 use crate::store::layout::SegmentId;
@@ -62,6 +64,10 @@ pub enum Change {
     },
     Purged {
         key: ChunkKey,
+    },
+    /// The session is forgotten: its next chunk, if ever one comes, is its first.
+    Forget {
+        session: SessionKey,
     },
 }
 
@@ -158,6 +164,7 @@ impl Tables {
                     self.retry.remove(sequence_key(session, *sequence))?;
                 }
                 Change::Retry { key, until, record } => self.note_retry(key, *until, record)?,
+                Change::Forget { session } => self.forget(session)?,
                 Change::Purged { key } => {
                     let row = sequence_key(&key.session_key(), key.sequence);
                     self.purged.insert(row, &[])?;
@@ -166,6 +173,16 @@ impl Tables {
         }
         self.owed.apply()?;
         self.seen.apply()
+    }
+
+    fn forget(&mut self, session: &SessionKey) -> Result<(), IndexFault> {
+        self.seen.forget(session)?;
+        for tree in [&self.retry, &self.purged] {
+            for item in tree.scan_prefix(session_prefix(session)) {
+                tree.remove(item?.0)?;
+            }
+        }
+        Ok(())
     }
 
     fn note_retry(
