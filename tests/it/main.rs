@@ -1,4 +1,5 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
+mod demo;
 mod documents;
 mod units;
