@@ -2,4 +2,12 @@
 
 mod demo;
 mod documents;
+mod enqueueing;
+mod examples;
+mod holders;
+mod kill;
+mod main_job;
+mod place;
+mod service;
+mod support;
 mod units;
