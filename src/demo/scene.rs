@@ -20,8 +20,10 @@ use super::{Line, Tell};
 
 /// Between two looks at something that is waited for.
 const BREATH: Duration = Duration::from_millis(100);
-/// Shorter than the pause between two beats: whoever delivers in each of them needs a new one.
+/// Shorter than most pauses between two beats: whoever delivers in each of them needs a new one.
 const TOKEN_LIFE: &str = "2s";
+/// Shorter than any pause between two beats, so that a 401 is certain.
+const REACTIVE_LIFE: &str = "1s";
 /// From the platform's start to the recordings'.
 const LEAD: Duration = Duration::from_millis(1500);
 
@@ -72,12 +74,15 @@ impl Scene {
     ) -> Result<Self, DemoError> {
         let program = Program::new(directory)?;
         let tenants = super::cast::TENANTS.len().to_string();
+        let shorter = format!("{}={REACTIVE_LIFE}", cast.reactive);
         let arguments = [
             "sandbox",
             "--tenants",
             &tenants,
             "--token-life",
             TOKEN_LIFE,
+            "--token-life-of",
+            &shorter,
             "--write-config",
             CONFIG,
         ];

@@ -35,7 +35,9 @@ pub(super) async fn play(
         options.seed,
         directory.display()
     )));
-    tell(Line::Step("A platform to talk to; its tokens live 2 s"));
+    tell(Line::Step(
+        "A platform to talk to, whose tokens live a second or two",
+    ));
     let mut scene = Scene::open(directory, cast, Arc::clone(&clock), tell).await?;
     if options.drop_one {
         scene.drop_one();
