@@ -1,7 +1,9 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod documents;
+mod index_loss;
 mod kill;
 mod main_job;
+mod processes;
 mod support;
 mod units;
