@@ -5,5 +5,6 @@ mod index_loss;
 mod kill;
 mod main_job;
 mod processes;
+mod refusals;
 mod support;
 mod units;
