@@ -4,6 +4,7 @@ mod documents;
 mod index_loss;
 mod kill;
 mod main_job;
+mod platform_faults;
 mod processes;
 mod refusals;
 mod support;
