@@ -94,9 +94,11 @@ pub trait TokenSource: Send + Sync + 'static {
     /// The operator says that the cause is cured: try now.
     fn retry_now(&self);
 
-    /// What a token of `generation` may do was refused, and may have been granted since: the next caller of
-    /// `token` waits for a younger one, and is given the present one if none is to be had.
-    fn renew(&self, _generation: Generation) {}
+    /// A right that tokens of `generation` lack may have been granted since, and a token carries what it was
+    /// minted with: asks for a younger one. Callers are given the present one meanwhile. `false`: none will come.
+    fn renew(&self, _generation: Generation) -> bool {
+        false
+    }
 
     /// The hold in force, if any: there is one exactly while `token` would refuse at once. Once its
     /// `until` has passed there is none, and the next call of `token` is the probe.

@@ -120,6 +120,7 @@ impl SlotState {
             minted_at: at.now,
             life,
             refresh_at: at.now.saturating_add(until_refresh),
+            outdated: false,
             scopes: minted.scopes,
             proven: false,
         });
@@ -140,6 +141,7 @@ impl SlotState {
         self.phase = match (self.phase, &mut self.newest) {
             (Phase::Refreshing(_), Some(issue)) => {
                 issue.refresh_at = next_at;
+                issue.outdated = false;
                 Phase::Valid
             }
             _ => resting,
@@ -257,6 +259,17 @@ impl SlotState {
         }
     }
 
+    /// A probe needs a token younger than `generation`: the next caller sets off its request. Whether one comes.
+    pub fn renew(&mut self, generation: Generation, now: Instant) -> bool {
+        if let (Phase::Valid, Some(issue)) = (self.phase, &mut self.newest)
+            && issue.token.generation == generation
+        {
+            issue.outdated = true;
+            issue.refresh_at = issue.refresh_at.min(now);
+        }
+        self.hold(now).is_none()
+    }
+
     /// The hold in force: callers are refused at once.
     pub fn hold(&self, now: Instant) -> Option<CredentialHold> {
         let trouble = self.trouble.as_ref()?;
@@ -314,11 +327,10 @@ impl SlotState {
     }
 
     fn refresh_due(&self, now: Instant) -> bool {
-        self.rules.refresh == RefreshPolicy::Ahead
-            && self
-                .newest
-                .as_ref()
-                .is_some_and(|issue| now >= issue.refresh_at)
+        let ahead = self.rules.refresh == RefreshPolicy::Ahead;
+        self.newest
+            .as_ref()
+            .is_some_and(|issue| (ahead || issue.outdated) && now >= issue.refresh_at)
     }
 
     /// Notices the newest token's end.

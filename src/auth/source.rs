@@ -112,6 +112,11 @@ impl TokenSource for Slot {
         self.inner.announce();
     }
 
+    fn renew(&self, generation: Generation) -> bool {
+        let now = self.inner.clock.now();
+        self.inner.lock().slot.renew(generation, now)
+    }
+
     fn hold(&self) -> Option<CredentialHold> {
         self.inner.lock().slot.hold(self.inner.clock.now())
     }

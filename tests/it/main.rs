@@ -1,11 +1,16 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod documents;
+mod enqueueing;
+mod examples;
+mod holders;
 mod index_loss;
 mod kill;
 mod main_job;
+mod place;
 mod platform_faults;
 mod processes;
 mod refusals;
+mod service;
 mod support;
 mod units;

@@ -16,6 +16,8 @@ pub(super) struct Issue {
     pub(super) minted_at: Instant,
     pub(super) life: Duration,
     pub(super) refresh_at: Instant,
+    /// Someone needs a younger one, whatever the policy says.
+    pub(super) outdated: bool,
     pub(super) scopes: Option<Vec<String>>,
     /// Some delivery used it.
     pub(super) proven: bool,

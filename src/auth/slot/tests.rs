@@ -296,6 +296,35 @@ fn under_on_401_a_token_is_used_until_the_platform_refuses_it() {
 }
 
 #[test]
+fn a_probe_that_needs_a_younger_token_gets_one_under_either_policy_and_delays_nobody() {
+    for refresh in [RefreshPolicy::Ahead, RefreshPolicy::On401] {
+        let rules = Rules {
+            refresh,
+            ..Rules::default()
+        };
+        let mut bench = Bench::after(rules, &[Want, Mints(9_999), Pass(60)]);
+        assert!(bench.slot.renew(Generation(0), bench.now), "an older one");
+        bench.meet(Want);
+        assert_eq!((bench.said.as_str(), bench.requests), ("use 1", 1));
+        assert!(bench.slot.renew(Generation(1), bench.now));
+        bench.meet(Want);
+        assert_eq!(
+            (bench.said.as_str(), bench.phase()),
+            ("use 1", "refreshing")
+        );
+        for event in [Fail(Down), Pass(9), Want] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, "use 1", "the present one stays");
+        bench.slot.renew(Generation(1), bench.now);
+        for event in [Want, Mints(9_999), Want] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, "use 2");
+    }
+}
+
+#[test]
 fn a_session_that_meets_every_expiry_is_never_held_for_it() {
     let rules = Rules {
         refresh: RefreshPolicy::On401,
