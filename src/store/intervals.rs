@@ -15,6 +15,10 @@ impl Intervals {
         after > 0 && self.0[after - 1].1 >= value
     }
 
+    pub fn lowest(&self) -> Option<u64> {
+        self.0.first().map(|&(first, _)| first)
+    }
+
     pub fn highest(&self) -> Option<u64> {
         self.0.last().map(|&(_, last)| last)
     }

@@ -158,8 +158,13 @@ fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -> He
     let late = state
         .delivered_high
         .is_some_and(|high| high > owed.sequence);
-    let gaps = match state.delivered_high {
-        Some(high) if !late => gaps(inner, session, &state.accepted, high + 1, owed.sequence),
+    // Nothing delivered yet does not mean that nothing was sent: the first chunks may be dead.
+    let from = match state.delivered_high {
+        Some(high) => Some(high + 1),
+        None => state.accepted.lowest(),
+    };
+    let gaps = match from {
+        Some(from) if !late => gaps(inner, session, &state.accepted, from, owed.sequence),
         _ => Vec::new(),
     };
     Head {

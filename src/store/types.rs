@@ -87,7 +87,8 @@ pub struct Head {
     pub crashes: u32,
     /// A higher sequence of the session was delivered before.
     pub late: bool,
-    /// Sequences between the last delivered one and this one that will not come, lowest first.
+    /// Sequences between the last delivered one (or, before any, the session's lowest) and this one that will not come,
+    /// lowest first.
     pub gaps: Vec<Gap>,
 }
 

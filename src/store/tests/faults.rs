@@ -4,9 +4,10 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Barrier};
 
-use super::support::{Fixture, drain, new_chunk, payload_of, session, settings};
+use super::support::{Fixture, drain, failure, new_chunk, payload_of, session, settings};
 use crate::clock::SystemClock;
 use crate::disk::simulated::SimulatedDisk;
+use crate::model::{DeadReason, GapReason};
 use crate::sabotage::{Sabotage, Sabotaged};
 use crate::store::frame::{self, HEADER, Kind};
 use crate::store::segment::NewFrame;
@@ -307,6 +308,34 @@ fn a_late_chunk_is_late_and_a_hole_is_a_gap() {
     store.lease(&session("s1")).unwrap().unwrap().ack().unwrap();
     fixture.put(&store, "s1", 6).unwrap();
     assert_eq!(gaps(&store), (6, true, vec![]));
+}
+
+/// Seen with a session whose first chunk was refused: the platform was never told that it will not come.
+#[test]
+fn a_session_that_begins_with_dead_chunks_declares_them() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for sequence in [3, 4, 6] {
+        fixture.put(&store, "s1", sequence).unwrap();
+    }
+    let head = |store: &Store| {
+        let head = store.head(&session("s1")).unwrap().unwrap();
+        let gaps = head
+            .gaps
+            .iter()
+            .map(|gap| (gap.first, gap.last, gap.reason));
+        (head.sequence, head.late, gaps.collect::<Vec<_>>())
+    };
+    for _ in 0..2 {
+        let lease = store.lease(&session("s1")).unwrap().unwrap();
+        lease
+            .bury(DeadReason::Rejected, Some(failure(422)))
+            .unwrap();
+    }
+    let declared = vec![(3, 4, GapReason::Dead), (5, 5, GapReason::Missing)];
+    assert_eq!(head(&store), (6, false, declared.clone()));
+    store.close().unwrap();
+    assert_eq!(head(&fixture.open()), (6, false, declared));
 }
 
 #[test]

@@ -117,9 +117,13 @@ impl Process {
         self.reaped(status)
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.child.id()).expect("a pid is an i32");
+        let pid = i32::try_from(self.id()).expect("a pid is an i32");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid is not 0");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child");
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::process::{Ended, Process};
-use super::{Sandbox, payload, wait_for};
+use super::{PATIENCE, Sandbox, payload, wait_for, wait_within};
 
 const MIB: u64 = 1 << 20;
 
@@ -127,9 +127,12 @@ impl Site {
         Told(told)
     }
 
-    /// Waits until the numbers are as wanted.
+    /// Waits until the numbers are as wanted; fails with what they are instead.
+    #[track_caller]
     pub fn wait_stats(&self, what: &str, wanted: impl Fn(&Told) -> bool) -> Told {
-        wait_for(what, || Some(self.stats()).filter(|told| wanted(told)))
+        let looked = || Some(self.stats()).filter(|told| wanted(told));
+        wait_within(PATIENCE, looked)
+            .unwrap_or_else(|| panic!("waited for {what}: {}", self.stats().0))
     }
 
     /// A file of its own bytes; the name says which.

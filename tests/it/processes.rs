@@ -1,0 +1,88 @@
+//! Several processes on one store at once: whoever holds it serves the others, and all end well.
+
+use fastrand::Rng;
+
+use crate::support::{PATIENCE, Process, SESSIONS, Site, film, seed, session_files};
+
+/// Each round starts the five in another order.
+const ROUNDS: usize = 4;
+
+/// What one of the five does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Enqueue(&'static str),
+    Stats,
+    Drain,
+    Run,
+}
+
+fn start(site: &Site, part: Part) -> Process {
+    match part {
+        Part::Enqueue(session) => {
+            let mut command = site.command(&["enqueue", "--json", "--tenant", "acme"]);
+            command
+                .args(["--session", session, "--sequence", "0"])
+                .args(session_files(session));
+            Process::start(&mut command)
+        }
+        Part::Stats => site.start(&["--stats", "--json"]),
+        Part::Drain => site.start(&["drain", "--json"]),
+        Part::Run => site.start(&["run"]),
+    }
+}
+
+#[test]
+fn two_enqueues_stats_a_drain_and_a_run_share_one_store_and_all_end_well() {
+    let mut random = Rng::with_seed(seed());
+    for _ in 0..ROUNDS {
+        let site = Site::new();
+        let mut parts = [
+            Part::Enqueue(SESSIONS[0]),
+            Part::Enqueue(SESSIONS[1]),
+            Part::Stats,
+            Part::Drain,
+            Part::Run,
+        ];
+        random.shuffle(&mut parts);
+        println!("{parts:?}");
+        let processes = parts.map(|part| (part, start(&site, part)));
+        let mut run = None;
+        for (part, process) in processes {
+            if part == Part::Run {
+                run = Some(process);
+                continue;
+            }
+            let ended = process.wait().expect(0);
+            match part {
+                Part::Enqueue(_) => assert_eq!(ended.json_lines().len(), 12),
+                Part::Drain => assert_eq!(ended.json()["outcome"], "drained"),
+                _ => assert_eq!(ended.json()["balance"]["balanced"], true),
+            }
+        }
+        site.wait_stats("everything to be delivered", |told| {
+            told.balance("delivered") == 24
+        });
+        let run = run.expect("one of the five");
+        run.terminate();
+        run.wait().expect(0);
+        site.assert_all_delivered(24);
+        for session in &SESSIONS[..2] {
+            assert!(site.sandbox.film("acme", session) == film(session));
+        }
+    }
+}
+
+#[test]
+fn a_second_run_ends_at_once_and_names_the_first() {
+    let site = Site::new();
+    let first = site.run();
+    let second = site.worker(&["run"]).expect(75);
+    let message = format!(
+        "the store is held by worker run (pid {}); ask it with: worker --stats",
+        first.id()
+    );
+    assert!(second.err.contains(&message), "{}", second.err);
+    first.terminate();
+    let ended = first.wait_at_most(PATIENCE);
+    assert_eq!(ended.ok().expect("it ends").code, Some(0));
+}
