@@ -15,7 +15,7 @@ use crate::control::{Refusal, words};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, Timestamp, WorkersView};
 use crate::platform::{JsonPlatform, Platform, Target, Timeouts};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreView};
 
 use super::slots::slots;
 
@@ -112,14 +112,6 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
 }
 
 impl Work {
-    fn bytes_waiting(&self) -> BTreeMap<TenantId, u64> {
-        let tenants = self.store.view().tenants;
-        let waiting = tenants
-            .into_iter()
-            .map(|(tenant, counts)| (tenant, counts.live.bytes));
-        waiting.collect()
-    }
-
     /// The drain itself, or as much of it as this process did before it lets go of the store.
     async fn drain(&self, spec: DrainSpec) -> DrainReport {
         let settings = DrainSettings {
@@ -164,8 +156,9 @@ impl Running for Work {
         self.role.command
     }
 
-    fn lanes(&self) -> BTreeMap<TenantId, Lane> {
-        let waiting = self.bytes_waiting();
+    fn lanes(&self, view: &StoreView) -> BTreeMap<TenantId, Lane> {
+        let waiting = view.tenants.iter();
+        let waiting: BTreeMap<_, _> = waiting.map(|(t, counts)| (t, counts.live.bytes)).collect();
         let lanes = self.engine.lanes().into_iter().map(|(tenant, view)| {
             let left = waiting.get(&tenant).copied().unwrap_or(0);
             let lane = Lane {

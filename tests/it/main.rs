@@ -4,5 +4,6 @@ mod documents;
 mod enqueueing;
 mod examples;
 mod holders;
+mod service;
 mod support;
 mod units;

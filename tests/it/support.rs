@@ -114,7 +114,11 @@ impl Place {
     }
 
     pub fn start(&self, arguments: &str) -> Started {
-        let mut command = self.command(arguments);
+        self.spawn(self.command(arguments))
+    }
+
+    pub fn spawn(&self, mut command: Command) -> Started {
+        assert!(self.dir.path().exists());
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
