@@ -1,6 +1,7 @@
-//! The one way to make an HTTP client. All clients of the process share one TLS configuration (ring; the system's
-//! certificates, or the bundled ones where there are none); each has its own connection pool. No client follows
-//! a redirect, repeats a request by itself or speaks anything but HTTP/1.1: an upload that stalls must stall alone.
+//! The one way to make an HTTP client. All clients of the process share one TLS configuration
+//! (ring; the system's certificates, or the bundled ones where there are none); each has its own
+//! connection pool. No client follows a redirect, repeats a request by itself or speaks anything
+//! but HTTP/1.1: an upload that stalls must stall alone.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -56,7 +57,7 @@ pub enum HttpError {
 /// A client with a connection pool of its own.
 ///
 /// # Errors
-/// [`HttpError::Setup`] if the environment names a proxy that is no URL.
+/// [`HttpError::Setup`] if the settings and the environment allow no client.
 pub fn client(settings: &Settings) -> Result<reqwest::Client, HttpError> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls().clone())
@@ -75,7 +76,8 @@ pub fn client(settings: &Settings) -> Result<reqwest::Client, HttpError> {
     .map_err(HttpError::Setup)
 }
 
-/// The shared TLS configuration. Built once: reading the system's certificates costs milliseconds, a client from a clone microseconds.
+/// The shared TLS configuration. Built once: reading the system's certificates costs milliseconds,
+/// a client from a clone microseconds.
 pub fn tls() -> &'static rustls::ClientConfig {
     static SHARED: OnceLock<rustls::ClientConfig> = OnceLock::new();
     SHARED.get_or_init(|| {

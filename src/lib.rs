@@ -20,7 +20,9 @@ pub mod engine;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod service;
+
+#[cfg(feature = "sandbox")]
 pub mod demo;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-pub mod service;

@@ -1,4 +1,8 @@
 //! Token slots: one per token request, shared by every lane that would make the same one.
+//!
+//! `slot` decides (pure), `refusals` weighs the platform's 401s (pure), `diagnosis` and `words` say what is
+//! wrong (pure), `answer` reads what an endpoint says (pure); `source` performs it on a runtime, `endpoint`
+//! makes the request, and each grant is a file that implements [`Grant`].
 
 mod answer;
 mod client_credentials;
@@ -29,9 +33,9 @@ pub use words::{blocked_sentence, missing_scope_sentence, waiting_sentence};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialHold {
     pub kind: CredentialHoldKind,
-    /// One sentence: what is wrong.
+    /// One sentence, without a full stop: what is wrong.
     pub reason: String,
-    /// One sentence: what to change. Empty if there is nothing to do but wait.
+    /// One sentence, without a full stop: what to change. Empty if there is nothing to do but wait.
     pub remedy: String,
     pub since: Timestamp,
     /// When the slot tries again by itself.
@@ -90,9 +94,11 @@ pub trait TokenSource: Send + Sync + 'static {
     /// The operator says that the cause is cured: try now.
     fn retry_now(&self);
 
-    /// What a token of `generation` may do was refused, and may have been granted since: the next caller of
-    /// `token` waits for a younger one, and is given the present one if none is to be had.
-    fn renew(&self, _generation: Generation) {}
+    /// A right that tokens of `generation` lack may have been granted since, and a token carries what it was
+    /// minted with: asks for a younger one. Callers are given the present one meanwhile. `false`: none will come.
+    fn renew(&self, _generation: Generation) -> bool {
+        false
+    }
 
     /// The hold in force, if any: there is one exactly while `token` would refuse at once. Once its
     /// `until` has passed there is none, and the next call of `token` is the probe.

@@ -4,188 +4,30 @@
 //! current one; 2. a failed refresh leaves the token in use; 3. a hold ends by its deadline, an operator
 //! or a success, never by a result of something begun before it.
 
+mod issue;
+mod terms;
+mod trouble;
+
 use std::time::Duration;
+
+use issue::Issue;
+use trouble::{Origin, Trouble};
+
+pub use terms::{
+    Answer, Flight, Mint, Moment, Phase, RefreshPolicy, Rejected, Rules, Standing, Wanted,
+};
 
 use super::diagnosis::{Circumstance, Diagnosis};
 use super::grant::{About, Minted};
 use super::refusals::{Finding, Refusals, Refused};
-use super::{AfterRejection, CredentialHold, CredentialHoldKind, Rejection};
+use super::{AfterRejection, CredentialHold, Rejection};
 use crate::clock::Instant;
-use crate::model::{Generation, SessionKey, Timestamp, Token, TokenView};
+use crate::model::{Generation, SessionKey, Token, TokenView};
 use crate::policy::backoff::{self, Backoff};
 use crate::policy::refresh;
 
 /// Between two token requests, whatever happens; the n-th step after n barren generations.
 const SPACING: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
-/// Short at first, because most outages are; its end bounds how late a cure is noticed.
-const OUTAGE: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(5 * 60));
-/// Longer, because each try spends the budget that is missing.
-const THROTTLE: Backoff = Backoff::doubling(Duration::from_secs(5), Duration::from_secs(5 * 60));
-/// Steps that a hold of another kind takes over, so that alternating failures still slow down.
-const STEPS_KEPT: u32 = 3;
-/// How long a probe's token is left to spread before its first use: a platform that learns of new tokens
-/// late would otherwise refuse every probe.
-const RIPENING: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
-/// The shortest idle timeout in the field is 5 min: an unused token older than that may have died of it.
-const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
-
-/// When a token is renewed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RefreshPolicy {
-    /// Before its end, while it is still used.
-    #[default]
-    Ahead,
-    /// When the platform refuses it; its stated end is ignored.
-    On401,
-}
-
-/// What an operator chooses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    pub refresh: RefreshPolicy,
-    /// `false`: the first 401 blocks the slot instead of minting another token at once.
-    pub retry_on_401: bool,
-    /// The first request waits up to this long, so that many slots do not start in one moment.
-    pub start_spread: Duration,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            refresh: RefreshPolicy::default(),
-            retry_on_401: true,
-            start_spread: Duration::ZERO,
-        }
-    }
-}
-
-/// When something happens, and its draw from `[0, 1)`.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    pub now: Instant,
-    pub wall: Timestamp,
-    pub draw: f64,
-}
-
-/// The number of a token request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flight(u64);
-
-/// What the slot does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// No usable token, no request, no hold. Ends by a caller.
-    Empty,
-    /// Callers wait for the request. Ends by its result, or by a block.
-    Fetching(Flight),
-    /// Callers get the newest token. Ends by its refresh, its end or its refusal.
-    Valid,
-    /// Callers get the newest token while another is fetched. Ends as `Valid` and `Fetching` do.
-    Refreshing(Flight),
-    /// The endpoint is down or throttles. Ends by a caller after the deadline.
-    Waiting,
-    /// Only a person can help, or a probe finds that one did. Ends by a caller after the deadline.
-    Blocked,
-}
-
-/// The order to begin a token request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mint {
-    pub flight: Flight,
-    pub not_before: Instant,
-    /// How long to keep the token before it counts as minted; see [`Mint::ripening`].
-    ripening: Duration,
-}
-
-impl Mint {
-    /// Never so long that the token would age much by it.
-    pub fn ripening(&self, life: Duration) -> Duration {
-        self.ripening.min(life / 4)
-    }
-}
-
-/// Whether a caller has just come, or has waited for a request that ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    New,
-    /// Learns of the failure that it waited for, even where the next try is already due.
-    Waited,
-}
-
-#[derive(Debug)]
-pub enum Answer {
-    Use(Token),
-    Wait,
-    Held(CredentialHold),
-}
-
-/// An answer to a caller, and the request that it sets off.
-#[derive(Debug)]
-pub struct Wanted {
-    pub answer: Answer,
-    pub mint: Option<Mint>,
-}
-
-/// What a 401 led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
-    pub after: AfterRejection,
-    /// `None`: the refused generation is not the newest.
-    pub seen: Option<Circumstance>,
-    /// The request under way no longer counts.
-    pub abandon: bool,
-}
-
-/// The newest token.
-#[derive(Debug)]
-struct Issue {
-    token: Token,
-    minted_at: Instant,
-    life: Duration,
-    refresh_at: Instant,
-    scopes: Option<Vec<String>>,
-    /// Some delivery used it.
-    proven: bool,
-}
-
-impl Issue {
-    fn expires_at(&self) -> Instant {
-        self.minted_at.saturating_add(self.life)
-    }
-
-    fn circumstance(&self, now: Instant) -> Circumstance {
-        let age = now.since(self.minted_at);
-        if age >= self.life {
-            Circumstance::Expired
-        } else if self.proven || age >= FRESH_FOR {
-            let life = self.life;
-            Circumstance::RevokedEarly { age, life }
-        } else {
-            Circumstance::Fresh
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// A token request failed; the next token ends it.
-    Mint,
-    /// The platform refused tokens; the next delivery ends it.
-    Refusal,
-}
-
-#[derive(Debug)]
-struct Trouble {
-    diagnosis: Diagnosis,
-    origin: Origin,
-    since: Timestamp,
-    since_at: Instant,
-    /// Failures since then, without the first.
-    probes_failed: u32,
-    /// Failures that its deadline grew by.
-    steps: u32,
-    next_at: Instant,
-}
 
 /// One slot.
 #[derive(Debug)]
@@ -240,7 +82,7 @@ impl SlotState {
             Phase::Waiting | Phase::Blocked
                 if standing == Standing::Waited || self.hold(at.now).is_some() =>
             {
-                Wanted::only(Answer::Held(self.described(at.now)))
+                Wanted::only(Answer::Held(Box::new(self.described(at.now))))
             }
             Phase::Empty | Phase::Waiting | Phase::Blocked => {
                 let mint = self.begin(at.now);
@@ -278,6 +120,7 @@ impl SlotState {
             minted_at: at.now,
             life,
             refresh_at: at.now.saturating_add(until_refresh),
+            outdated: false,
             scopes: minted.scopes,
             proven: false,
         });
@@ -292,16 +135,18 @@ impl SlotState {
         if !self.awaits(flight) {
             return None;
         }
-        let kind = diagnosis.kind;
-        let next_at = self.worsen(Origin::Mint, diagnosis, at);
+        let trouble = self.worsen(Origin::Mint, diagnosis, at);
+        let (resting, next_at) = (trouble.phase(), trouble.next_at);
+        let before = trouble.probes_failed;
         self.phase = match (self.phase, &mut self.newest) {
             (Phase::Refreshing(_), Some(issue)) => {
                 issue.refresh_at = next_at;
+                issue.outdated = false;
                 Phase::Valid
             }
-            _ => resting(kind),
+            _ => resting,
         };
-        self.trouble.as_ref().map(|trouble| trouble.probes_failed)
+        Some(before)
     }
 
     /// The platform answered 401 to a token of this slot.
@@ -407,12 +252,22 @@ impl SlotState {
     pub fn retry_now(&mut self, now: Instant) {
         self.refusals.forget();
         if let Some(trouble) = &mut self.trouble {
-            trouble.next_at = now;
-            trouble.steps = 0;
+            trouble.end_wait(now);
         }
         if let (Some(_), Some(issue)) = (&self.trouble, &mut self.newest) {
             issue.refresh_at = issue.refresh_at.min(now);
         }
+    }
+
+    /// A probe needs a token younger than `generation`: the next caller sets off its request. Whether one comes.
+    pub fn renew(&mut self, generation: Generation, now: Instant) -> bool {
+        if let (Phase::Valid, Some(issue)) = (self.phase, &mut self.newest)
+            && issue.token.generation == generation
+        {
+            issue.outdated = true;
+            issue.refresh_at = issue.refresh_at.min(now);
+        }
+        self.hold(now).is_none()
     }
 
     /// The hold in force: callers are refused at once.
@@ -472,11 +327,10 @@ impl SlotState {
     }
 
     fn refresh_due(&self, now: Instant) -> bool {
-        self.rules.refresh == RefreshPolicy::Ahead
-            && self
-                .newest
-                .as_ref()
-                .is_some_and(|issue| now >= issue.refresh_at)
+        let ahead = self.rules.refresh == RefreshPolicy::Ahead;
+        self.newest
+            .as_ref()
+            .is_some_and(|issue| (ahead || issue.outdated) && now >= issue.refresh_at)
     }
 
     /// Notices the newest token's end.
@@ -495,7 +349,7 @@ impl SlotState {
     fn without_token(&self, now: Instant) -> Phase {
         match &self.trouble {
             Some(trouble) if trouble.origin == Origin::Mint && now < trouble.next_at => {
-                resting(trouble.diagnosis.kind)
+                trouble.phase()
             }
             _ => Phase::Empty,
         }
@@ -509,12 +363,10 @@ impl SlotState {
             .map_or(self.earliest, |last| last.saturating_add(spacing));
         let not_before = spaced.max(now);
         self.last_mint_at = Some(not_before);
-        let ripening = match &self.trouble {
-            Some(trouble) if trouble.origin == Origin::Refusal && trouble.probes_failed > 0 => {
-                RIPENING.interval(trouble.probes_failed)
-            }
-            _ => Duration::ZERO,
-        };
+        let ripening = self
+            .trouble
+            .as_ref()
+            .map_or(Duration::ZERO, Trouble::ripening);
         Mint {
             flight: Flight(self.flights),
             not_before,
@@ -523,74 +375,14 @@ impl SlotState {
     }
 
     /// Records a failure and says when the next try may be.
-    fn worsen(&mut self, origin: Origin, mut diagnosis: Diagnosis, at: Moment) -> Instant {
-        let (since, since_at, probes_failed, steps) = match &self.trouble {
-            Some(last) if last.diagnosis.kind == diagnosis.kind => (
-                last.since,
-                last.since_at,
-                last.probes_failed.saturating_add(1),
-                last.steps.saturating_add(1),
-            ),
-            Some(last) => (at.wall, at.now, 0, last.steps.min(STEPS_KEPT)),
-            None => (at.wall, at.now, 0, 0),
-        };
-        let wait = wait(&diagnosis, steps, at.draw);
-        let next_at = at.now.saturating_add(wait);
-        if let Some(record) = &mut diagnosis.record {
-            record.next_try_at = Some(at.wall.saturating_add(wait));
-        }
-        self.trouble = Some(Trouble {
-            diagnosis,
-            origin,
-            since,
-            since_at,
-            probes_failed,
-            steps,
-            next_at,
-        });
-        next_at
+    fn worsen(&mut self, origin: Origin, diagnosis: Diagnosis, at: Moment) -> &Trouble {
+        let trouble = Trouble::after(self.trouble.as_ref(), origin, diagnosis, at);
+        self.trouble.insert(trouble)
     }
 
     fn described(&self, now: Instant) -> CredentialHold {
         let trouble = self.trouble.as_ref().expect("a held slot has a trouble");
-        CredentialHold {
-            kind: trouble.diagnosis.kind,
-            reason: trouble.diagnosis.reason(now.since(trouble.since_at)),
-            remedy: trouble.diagnosis.remedy.clone(),
-            since: trouble.since,
-            until: trouble.next_at,
-            probes_failed: trouble.probes_failed,
-            last: trouble.diagnosis.record.clone(),
-        }
-    }
-}
-
-impl Wanted {
-    fn only(answer: Answer) -> Self {
-        Self { answer, mint: None }
-    }
-}
-
-fn resting(kind: CredentialHoldKind) -> Phase {
-    match kind {
-        CredentialHoldKind::Outage | CredentialHoldKind::Throttled => Phase::Waiting,
-        CredentialHoldKind::Blocked => Phase::Blocked,
-    }
-}
-
-/// How long after a failure the next try is: never earlier than the endpoint asks.
-fn wait(diagnosis: &Diagnosis, steps: u32, draw: f64) -> Duration {
-    let hint = diagnosis.hint.unwrap_or_default();
-    let failures = steps.saturating_add(1);
-    match diagnosis.kind {
-        CredentialHoldKind::Blocked => backoff::half_jitter(backoff::probe_interval(steps), draw),
-        CredentialHoldKind::Outage => {
-            backoff::half_jitter(OUTAGE.interval(failures), draw).max(hint)
-        }
-        CredentialHoldKind::Throttled => {
-            let own = THROTTLE.interval(failures);
-            own.max(hint) + backoff::full_jitter(own, draw)
-        }
+        trouble.describe(now)
     }
 }
 

@@ -75,7 +75,7 @@ impl Slot {
             changes.mark_unchanged();
             match inner.want(standing) {
                 Answer::Use(token) => return Ok(token),
-                Answer::Held(hold) => return Err(hold),
+                Answer::Held(hold) => return Err(*hold),
                 Answer::Wait => {}
             }
             standing = Standing::Waited;
@@ -110,6 +110,11 @@ impl TokenSource for Slot {
         let now = self.inner.clock.now();
         self.inner.lock().slot.retry_now(now);
         self.inner.announce();
+    }
+
+    fn renew(&self, generation: Generation) -> bool {
+        let now = self.inner.clock.now();
+        self.inner.lock().slot.renew(generation, now)
     }
 
     fn hold(&self) -> Option<CredentialHold> {
@@ -204,7 +209,10 @@ impl Inner {
             seen.sentence()
         );
         if let (AfterRejection::Blocked, Some(hold)) = (rejected.after, hold) {
-            tracing::error!(remedy = %hold.remedy, "token slot blocked: {}", hold.reason);
+            // A person must act, and is told once.
+            if hold.probes_failed == 0 {
+                tracing::error!(remedy = %hold.remedy, "token slot blocked: {}", hold.reason);
+            }
         }
         self.announce();
         rejected.after
@@ -260,7 +268,7 @@ impl Request {
             let ripe_at = inner
                 .clock
                 .now()
-                .saturating_add(mint.ripening(minted.lifetime));
+                .saturating_add(mint.ripening_of(minted.lifetime));
             inner.clock.sleep_until(ripe_at).await;
         }
         self.answered = true;

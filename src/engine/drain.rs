@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::lane::Tally;
+use super::session::Session;
 use super::shared::{End, Shared};
 pub use super::standing::DrainOutcome;
 use super::standing::{Before, Reason, Standing, standing};
@@ -74,8 +75,7 @@ struct Part {
     tenant: TenantId,
     before: Before,
     tally: Tally,
-    dead_before: u64,
-    owed_before: Count,
+    before_counts: TenantCounts,
     standing: Standing,
 }
 
@@ -84,6 +84,8 @@ struct Drain {
     fence: u64,
     settings: DrainSettings,
     deadline: Option<Instant>,
+    /// What the store counted when the drain began.
+    stored: Stored,
     parts: Vec<Part>,
 }
 
@@ -127,7 +129,7 @@ pub async fn drain(
 
 impl Drain {
     async fn begin(shared: &Arc<Shared>, settings: DrainSettings) -> Self {
-        let fence = shared.blocking(|shared| shared.store.last_number()).await;
+        let fence = shared.blocking(fence).await;
         let stored = counts(shared).await;
         let now = shared.clock.now();
         let deadline = settings.timeout.map(|timeout| now.saturating_add(timeout));
@@ -148,8 +150,7 @@ impl Drain {
                 lane,
                 before: Before::of(&core.lanes[lane], credential.as_ref()),
                 tally: core.lanes[lane].tally,
-                dead_before: stored.get(&tenant).map_or(0, |counts| counts.dead.chunks),
-                owed_before: left(&stored, &tenant),
+                before_counts: of(&stored, &tenant),
                 standing: Standing::Working,
                 tenant,
             });
@@ -166,6 +167,7 @@ impl Drain {
             fence,
             settings,
             deadline,
+            stored,
             parts,
         }
     }
@@ -198,8 +200,7 @@ impl Drain {
                     tenant: core.lanes[lane].tenant.clone(),
                     before: Before::default(),
                     tally: Tally::default(),
-                    dead_before: 0,
-                    owed_before: Count::default(),
+                    before_counts: of(&self.stored, &core.lanes[lane].tenant),
                     standing: Standing::Working,
                 });
             }
@@ -213,10 +214,9 @@ impl Drain {
         let seen_owing = {
             let core = self.shared.core();
             let lane = &core.lanes[part.lane];
-            let inside = |s: &super::session::Session| {
-                s.work
-                    .as_ref()
-                    .is_some_and(|work| work.number <= self.fence)
+            let inside = |session: &Session| {
+                let work = session.work.as_ref();
+                session.has_news() || work.is_some_and(|work| work.number <= self.fence)
             };
             lane.sessions.values().any(inside)
         };
@@ -261,7 +261,7 @@ impl Drain {
             if part.standing != Standing::Done {
                 shown
                     .left
-                    .add(less(less(part.owed_before, delivered), dead));
+                    .add(less(less(backlog(&part.before_counts), delivered), dead));
             }
         }
         progress.send_replace(shown);
@@ -307,24 +307,26 @@ impl Drain {
     }
 
     fn drained(&self, part: &Part, stored: &Stored) -> DrainedTenant {
-        let (delivered, died) = self.settled(part);
+        // One count of the store for both, so that they add up while others go on delivering.
+        let counts = of(stored, &part.tenant);
+        let (_, died) = self.settled(part);
         let dead = died.chunks;
         let mut drained = DrainedTenant {
             outcome: match dead {
                 0 => DrainOutcome::Drained,
                 _ => DrainOutcome::DeadLeft,
             },
-            delivered,
+            delivered: less(counts.delivered, part.before_counts.delivered),
             left: Count::default(),
             dead,
-            dead_before: part.dead_before,
+            dead_before: part.before_counts.dead.chunks,
             reason: String::new(),
             until: None,
         };
         if let Standing::Stuck(reason) = &part.standing {
             let at = self.shared.moment();
             drained.outcome = reason.outcome;
-            drained.left = left(stored, &part.tenant);
+            drained.left = backlog(&counts);
             drained.reason = reason.words.clone();
             drained.until = reason
                 .until
@@ -356,6 +358,15 @@ fn credential(shared: &Shared, lane: usize) -> Option<CredentialHold> {
     shared.lanes.get(lane).and_then(|parts| parts.token.hold())
 }
 
+/// The highest enqueue number given, once the scheduler has heard of everything up to it. Blocks.
+fn fence(shared: &Shared) -> u64 {
+    let fence = shared.store.last_number();
+    // The index answers behind its own news of what arrived; an error is met again at the first look.
+    let _answered = shared.ask_index();
+    shared.take_arrivals();
+    fence
+}
+
 type Stored = BTreeMap<TenantId, TenantCounts>;
 
 async fn counts(shared: &Arc<Shared>) -> Stored {
@@ -364,11 +375,12 @@ async fn counts(shared: &Arc<Shared>) -> Stored {
         .await
 }
 
-fn left(stored: &Stored, tenant: &TenantId) -> Count {
-    let mut left = Count::default();
-    if let Some(counts) = stored.get(tenant) {
-        left.add(counts.live);
-        left.add(counts.confirming);
-    }
-    left
+fn of(stored: &Stored, tenant: &TenantId) -> TenantCounts {
+    stored.get(tenant).cloned().unwrap_or_default()
+}
+
+fn backlog(counts: &TenantCounts) -> Count {
+    let mut backlog = counts.live;
+    backlog.add(counts.confirming);
+    backlog
 }

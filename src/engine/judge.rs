@@ -36,7 +36,7 @@ impl Scheduler {
         let kinds = [HoldKind::Outage, HoldKind::Blocked];
         reopen(lane, &kinds, turn.number, at.now);
         lane.limit.delivered(lane.in_flight);
-        condemn_suspects(lane, turn.number, at.now);
+        retry_suspects(lane, turn.number, at.now);
         lane.tally.delivered.chunks += 1;
         lane.tally.delivered.bytes += turn.bytes;
         lane.tally.last_delivery = Some((at.now, at.wall));
@@ -88,7 +88,6 @@ impl Scheduler {
         lane.tally.dead.bytes += turn.bytes;
         if let Some(session) = lane.sessions.get_mut(&turn.session) {
             session.refusals = None;
-            session.condemned = false;
         }
     }
 }
@@ -216,18 +215,18 @@ fn reopen(lane: &mut Lane, kinds: &[HoldKind], number: u64, now: Instant) {
     lane.put_all_in_place(now);
 }
 
-/// A delivery of a request sent after a suspect's refusal shows that its route works: the chunk is at fault.
-fn condemn_suspects(lane: &mut Lane, number: u64, now: Instant) {
+/// A delivery of a request sent after a suspect's refusal shows that its route works: tried once more, the chunk
+/// is delivered or condemned. Not condemned unheard, because the platform may have refused everything when
+/// it refused this one.
+fn retry_suspects(lane: &mut Lane, number: u64, now: Instant) {
     for id in lane.refused_sessions() {
-        let Some(session) = lane.sessions.get_mut(&id) else {
-            continue;
-        };
-        let is_suspect = session
-            .refusals
-            .as_ref()
-            .is_some_and(|r| r.suspect.is_some() && number > r.first_after);
-        if is_suspect && !session.in_flight {
-            session.condemned = true;
+        let refusals = lane
+            .sessions
+            .get_mut(&id)
+            .and_then(|session| session.refusals.as_mut());
+        let suspect = refusals.filter(|r| r.suspect.is_some() && number > r.first_after);
+        if let Some(refusals) = suspect {
+            refusals.until = refusals.until.min(now);
             lane.put_in_place(&id, now);
         }
     }

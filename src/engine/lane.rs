@@ -35,8 +35,6 @@ pub enum Kind {
     Deliver,
     /// One request, to find out whether the route is well again.
     Probe,
-    /// No request: the session's suspect is condemned.
-    Bury,
 }
 
 /// What has happened since the engine started.
@@ -93,7 +91,6 @@ pub struct Lane {
     pub sessions: HashMap<SessionId, Session>,
     /// Sessions that were refused; those that are no more are dropped when they come up.
     refused: BTreeSet<SessionId>,
-    condemned: VecDeque<SessionId>,
     first: VecDeque<SessionId>,
     ready: VecDeque<SessionId>,
     crashed: VecDeque<SessionId>,
@@ -118,7 +115,6 @@ impl Lane {
             in_flight: 0,
             sessions: HashMap::new(),
             refused: BTreeSet::new(),
-            condemned: VecDeque::new(),
             first: VecDeque::new(),
             ready: VecDeque::new(),
             crashed: VecDeque::new(),
@@ -149,7 +145,6 @@ impl Lane {
         }
         session.placed = Some(place);
         match place {
-            Place::Condemned => self.condemned.push_back(id.clone()),
             Place::First => self.first.push_back(id.clone()),
             Place::Ready => self.ready.push_back(id.clone()),
             Place::Crashed => self.crashed.push_back(id.clone()),
@@ -212,9 +207,6 @@ impl Lane {
         if self.asleep {
             return None;
         }
-        if let Some(id) = front(&mut self.condemned, &self.sessions, Place::Condemned) {
-            return Some((id, Kind::Bury));
-        }
         let kind = match self.passage(now) {
             Passage::Open if self.in_flight < self.limit.now() => Kind::Deliver,
             Passage::Probe => Kind::Probe,
@@ -238,10 +230,7 @@ impl Lane {
     /// A token would be used at once if there were one.
     pub fn wants_token(&mut self, now: Instant) -> bool {
         let before = std::mem::replace(&mut self.token, TokenState::Unknown);
-        let wants = matches!(
-            self.candidate(now, false),
-            Some((_, Kind::Deliver | Kind::Probe))
-        );
+        let wants = self.candidate(now, false).is_some();
         self.token = before;
         wants
     }
@@ -254,12 +243,7 @@ impl Lane {
         if let Some(session) = self.sessions.get_mut(id) {
             session.in_flight = true;
         }
-        for queue in [
-            &mut self.condemned,
-            &mut self.first,
-            &mut self.ready,
-            &mut self.crashed,
-        ] {
+        for queue in [&mut self.first, &mut self.ready, &mut self.crashed] {
             // What is left in a queue would be valid again as soon as the turn ends.
             queue.pop_front_if(|front| front == id);
         }

@@ -86,7 +86,16 @@ pub struct Settings {
     pub workers: usize,
     /// Only these tenants' lanes work; the chunks of others stay where they are. `None`: all.
     pub only: Option<Vec<TenantId>>,
+    /// How often the store's index is asked whether it is alive; see [`Settings::INDEX_WATCH`].
+    pub index_watch: Duration,
     pub sabotaged: Sabotaged,
+}
+
+impl Settings {
+    pub const WORKERS: usize = 16;
+    /// An index that hangs while nobody needs it is noticed after this and the store's own patience of 5 s; with the
+    /// grace of 5 s that stays below the 15 s within which the process has to end.
+    pub const INDEX_WATCH: Duration = Duration::from_secs(3);
 }
 
 /// Everything that an engine stands on.
@@ -115,8 +124,7 @@ impl Engine {
             settings,
             ..
         } = deps;
-        let sabotaged = settings.sabotaged;
-        let shared = Arc::new(Shared::new(store, clock, chance, sabotaged, parts, core));
+        let shared = Arc::new(Shared::new(store, clock, chance, settings, parts, core));
         shared.blocking(restore_holds).await;
         let arrivals = Arc::downgrade(&shared);
         shared.store.on_arrival(Box::new(move || {

@@ -17,9 +17,10 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::scheduler::{Pick, Rest, Turn};
 use super::shared::{End, Order, Shared};
-use super::{token, worker};
+use super::token::{self, Tokens};
+use super::worker;
 use crate::clock::Instant;
-use crate::model::{ChunkKey, SessionKey, Token};
+use crate::model::{SessionKey, Token};
 use crate::store::{Head, StoreError};
 
 /// Heads read from the store in one call: enough to keep it busy, few enough to begin turns in between.
@@ -30,10 +31,6 @@ const READ_REST: Duration = Duration::from_secs(1);
 const PANIC_REST: Duration = Duration::from_secs(60);
 /// What giving chunks back may take after the grace period.
 const RELEASE_TIME: Duration = Duration::from_secs(5);
-/// An index that hangs while nobody needs it is noticed after this and the store's own patience; both and
-/// the grace of 5 s stay below the 15 s within which the process has to end.
-const INDEX_WATCH: Duration = Duration::from_secs(3);
-
 enum Job {
     Turn(Turn),
     TokenWait,
@@ -106,12 +103,7 @@ impl Pool {
     async fn read_heads(&mut self) -> Option<Instant> {
         let shared = Arc::clone(&self.shared);
         if shared.arrived.swap(false, Ordering::AcqRel) {
-            let arrivals = shared.blocking(|shared| shared.store.take_arrivals()).await;
-            let at = shared.moment();
-            let mut core = shared.core();
-            for session in arrivals {
-                core.arrived(session, at);
-            }
+            shared.blocking(Shared::take_arrivals).await;
         }
         if shared.clock.now() < self.reads_rest_until {
             return Some(self.reads_rest_until);
@@ -165,16 +157,14 @@ impl Pool {
                 Pick::Turn(turn) => turn,
                 Pick::Wait(until) => return until,
             };
-            let token = if turn.sends() {
-                let Some(token) = token::at_once(&self.shared, &turn) else {
+            let token = match token::at_once(&self.shared, &turn) {
+                Tokens::Now(token) => token,
+                Tokens::Later(younger_than) => {
                     self.shared.core().token_awaited(turn.lane);
-                    let wait = token::wait(Arc::clone(&self.shared), turn.lane);
-                    self.spawn(Job::TokenWait, wait);
+                    let shared = Arc::clone(&self.shared);
+                    self.spawn(Job::TokenWait, token::wait(shared, turn.lane, younger_than));
                     continue;
-                };
-                Some(token)
-            } else {
-                None
+                }
             };
             if self.shared.core().begin_if_unchanged(&turn) {
                 let turning = serve(Arc::clone(&self.shared), turn.clone(), token);
@@ -254,11 +244,8 @@ impl Pool {
 }
 
 /// One turn from begin to finish.
-async fn serve(shared: Arc<Shared>, turn: Turn, token: Option<Token>) {
-    let next = match token {
-        Some(token) => worker::send(&shared, &turn, token).await,
-        None => worker::bury(&shared, &turn).await,
-    };
+async fn serve(shared: Arc<Shared>, turn: Turn, token: Token) {
+    let next = worker::send(&shared, &turn, token).await;
     let at = shared.moment();
     let head = next.as_ref().map(Option::as_ref).map_err(|rest| *rest);
     shared.core().finish(&turn, head, at);
@@ -267,19 +254,13 @@ async fn serve(shared: Arc<Shared>, turn: Turn, token: Option<Token>) {
 
 /// Asks the index something cheap now and then, so that its loss is noticed on an idle host too.
 async fn watch_index(shared: Arc<Shared>) {
-    let key = ChunkKey {
-        tenant: "reelay".parse().expect("a valid name"),
-        session: "index-watch".parse().expect("a valid name"),
-        sequence: 0,
-    };
     loop {
-        let next = shared.clock.now().saturating_add(INDEX_WATCH);
+        let next = shared
+            .clock
+            .now()
+            .saturating_add(shared.settings.index_watch);
         shared.clock.sleep_until(next).await;
-        let key = key.clone();
-        let answer = shared
-            .blocking(move |shared| shared.store.history(&key))
-            .await;
-        if let Err(error) = answer {
+        if let Err(error) = shared.blocking(Shared::ask_index).await {
             shared.heed(&error);
         }
     }

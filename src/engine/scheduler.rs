@@ -13,7 +13,7 @@ use crate::model::{ChunkKey, SessionId, SessionKey, TenantId, Timestamp};
 use crate::policy::fairness::Fairness;
 use crate::store::{Head, StoredHold};
 
-/// The right to send, or to bury, the next chunk of one session. Ends with [`Scheduler::finish`].
+/// The right to send the next chunk of one session. Ends with [`Scheduler::finish`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     pub lane: usize,
@@ -32,11 +32,6 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether a request is sent for it.
-    pub fn sends(&self) -> bool {
-        self.kind != Kind::Bury
-    }
-
     pub fn chunk_key(&self) -> ChunkKey {
         ChunkKey {
             tenant: self.tenant.clone(),
@@ -148,6 +143,7 @@ impl Scheduler {
                 continue;
             }
             entry.unread = false;
+            entry.reading = true;
             let tenant = self.lanes[lane].tenant.clone();
             taken.push((lane, SessionKey { tenant, session }));
         }
@@ -218,9 +214,7 @@ impl Scheduler {
         self.youngest = turn.number;
         self.crashed_one |= turn.crashed;
         self.lanes[turn.lane].begin(&turn.session, turn.kind, turn.begun_at);
-        if turn.kind != Kind::Bury {
-            self.fairness.charge(turn.lane, turn.bytes);
-        }
+        self.fairness.charge(turn.lane, turn.bytes);
     }
 
     /// The turn is over; `head` is what the store says is next, `Err` if it could not be asked.

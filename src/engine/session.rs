@@ -92,7 +92,7 @@ pub struct Refusals {
     pub last_after: u64,
     /// The session waits alone until then.
     pub until: Instant,
-    /// The chunk that is suspect, with the answer it got.
+    /// The chunk that is suspect.
     pub suspect: Option<u64>,
     pub record: Option<FailureRecord>,
 }
@@ -103,8 +103,6 @@ pub enum Place {
     /// Nothing owed, or nothing known yet.
     Idle,
     InFlight,
-    /// Its suspect is to be buried.
-    Condemned,
     /// Its request is in doubt and goes first.
     First,
     Ready,
@@ -142,9 +140,10 @@ pub struct Session {
     pub in_flight: bool,
     /// The store has news of it.
     pub unread: bool,
+    /// They are being read.
+    pub reading: bool,
     pub tries: Tries,
     pub refusals: Option<Refusals>,
-    pub condemned: bool,
     pub rest_until: Option<Instant>,
     /// Where its lane has put it.
     pub placed: Option<Place>,
@@ -153,6 +152,7 @@ pub struct Session {
 impl Session {
     /// What the store says is next. A different chunk starts with a clean record.
     pub fn look(&mut self, work: Option<Work>) {
+        self.reading = false;
         let sequence = work.as_ref().map(|work| work.sequence);
         if sequence != Some(self.tries.sequence) {
             self.tries = Tries {
@@ -163,9 +163,6 @@ impl Session {
         let suspect = self.refusals.as_ref().and_then(|r| r.suspect);
         if suspect.is_some() && suspect != sequence {
             self.refusals = None;
-        }
-        if self.refusals.is_none() {
-            self.condemned = false;
         }
         self.work = work;
     }
@@ -184,13 +181,6 @@ impl Session {
         if let Some(sequence) = work.behind_dead {
             return Place::Stuck(Stuck::BehindDead(sequence));
         }
-        let rests = self.rest_until.filter(|until| *until > now);
-        if let Some(until) = rests.filter(|_| self.condemned) {
-            return Place::Waiting(until, Wait::Rest);
-        }
-        if self.condemned {
-            return Place::Condemned;
-        }
         if let Some((until, why)) = self.waits_until(work, route_held).filter(|w| w.0 > now) {
             return Place::Waiting(until, why);
         }
@@ -199,6 +189,11 @@ impl Session {
             _ if self.tries.in_doubt => Place::First,
             _ => Place::Ready,
         }
+    }
+
+    /// What is known of it may be out of date.
+    pub fn has_news(&self) -> bool {
+        self.unread || self.reading
     }
 
     /// Could be sent sooner or later without a person.
@@ -339,7 +334,6 @@ mod tests {
         let mut session = Session::default();
         session.look(Some(Work::of(&head(&[]), rules(OnDead::Skip), NOW, WALL)));
         session.tries.failed = 4;
-        session.condemned = true;
         session.refusals = Some(Refusals {
             class: FailureClass::Rejected,
             in_a_row: 1,
@@ -354,6 +348,5 @@ mod tests {
         session.look(Some(Work::of(&next, rules(OnDead::Skip), NOW, WALL)));
         assert_eq!(session.tries.failed, 0);
         assert_eq!(session.refusals, None);
-        assert!(!session.condemned);
     }
 }

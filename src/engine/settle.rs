@@ -50,7 +50,9 @@ pub async fn failed(
     limits: Limits,
 ) -> Next {
     let class = failure.record.class;
-    if class == FailureClass::Unauthorized && shared.sabotaged.is(Sabotage::DropOnUnauthorized) {
+    if class == FailureClass::Unauthorized
+        && shared.settings.sabotaged.is(Sabotage::DropOnUnauthorized)
+    {
         return delivered(shared, turn, token, ready.lease, limits).await;
     }
     let credential =
@@ -107,7 +109,7 @@ fn judge(shared: &Shared, turn: &Turn, failure: Failure, limits: &Limits) -> Jud
     let mut judgement = shared.core().failed(turn, failure, limits, at, draw);
     if let Settle::Nack { counted, .. } = &mut judgement.settle {
         let outage = class == FailureClass::Transient;
-        *counted |= outage && shared.sabotaged.is(Sabotage::CountOutageAsFailure);
+        *counted |= outage && shared.settings.sabotaged.is(Sabotage::CountOutageAsFailure);
     }
     judgement
 }

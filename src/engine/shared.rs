@@ -7,14 +7,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::Settings;
 use super::gate::{GateEvent, Moment};
 use super::hold::{HoldChange, HoldKind};
 use super::scheduler::Scheduler;
 use crate::auth::TokenSource;
 use crate::chance::Chance;
 use crate::clock::Clock;
+use crate::model::ChunkKey;
 use crate::platform::{Platform, Target};
-use crate::sabotage::Sabotaged;
 use crate::store::{Store, StoreError};
 
 /// What a lane sends with.
@@ -50,13 +51,15 @@ pub struct Shared {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<Chance>,
-    pub sabotaged: Sabotaged,
+    pub settings: Settings,
     /// By lane number; lanes of tenants that nobody configured come behind and have none.
     pub lanes: Vec<LaneParts>,
     /// Never held across an await, nor while the store or a token source is called.
     core: Mutex<Scheduler>,
     /// Holds are told to the store in the order in which they changed.
     telling: Mutex<()>,
+    /// Arrivals are known to the scheduler before another taker goes on.
+    taking: Mutex<()>,
     /// Something to look at, for the pool.
     pub wake: Notify,
     pub arrived: AtomicBool,
@@ -72,7 +75,7 @@ impl Shared {
         store: Store,
         clock: Arc<dyn Clock>,
         chance: Arc<Chance>,
-        sabotaged: Sabotaged,
+        settings: Settings,
         lanes: Vec<LaneParts>,
         core: Scheduler,
     ) -> Self {
@@ -80,10 +83,11 @@ impl Shared {
             store,
             clock,
             chance,
-            sabotaged,
+            settings,
             lanes,
             core: Mutex::new(core),
             telling: Mutex::new(()),
+            taking: Mutex::new(()),
             wake: Notify::new(),
             arrived: AtomicBool::new(true),
             changes: watch::Sender::new(0),
@@ -166,6 +170,28 @@ impl Shared {
             }
         });
         self.wake.notify_one();
+    }
+
+    /// Asks the index something cheap, of a chunk that nobody has: its answer shows that it is alive, and that it knows
+    /// everything handed to it before. Blocks.
+    pub fn ask_index(&self) -> Result<(), StoreError> {
+        let key = ChunkKey {
+            tenant: "reelay".parse().expect("a valid name"),
+            session: "index-watch".parse().expect("a valid name"),
+            sequence: 0,
+        };
+        self.store.history(&key).map(drop)
+    }
+
+    /// Tells the scheduler which sessions have news. Blocks.
+    pub fn take_arrivals(&self) {
+        let _in_order = self.taking.lock().expect("no taker panics");
+        let arrivals = self.store.take_arrivals();
+        let at = self.moment();
+        let mut core = self.core();
+        for session in arrivals {
+            core.arrived(session, at);
+        }
     }
 
     /// What a failed call of the store means beyond its caller.

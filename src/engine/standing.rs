@@ -165,7 +165,7 @@ fn of_credential(hold: &CredentialHold, before: &Before, within: Instant) -> Opt
 fn sessions_beyond(lane: &Lane, within: Instant) -> Option<Reason> {
     let mut stuck: Option<Reason> = None;
     for session in lane.sessions.values() {
-        if session.unread {
+        if session.has_news() {
             return None;
         }
         let reason = match session.placed.unwrap_or(Place::Idle) {

@@ -152,7 +152,6 @@ fn say_session(
     let (next, until) = match session.placed.unwrap_or(Place::Idle) {
         Place::Idle => ("nothing of it is owed", None),
         Place::InFlight => ("it is being sent", None),
-        Place::Condemned => ("its chunk is refused and is set aside", None),
         Place::First | Place::Ready => ("it is sent when its turn comes", None),
         Place::Crashed => (
             "its chunk was being sent when the process ended, and goes last",

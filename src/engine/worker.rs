@@ -32,7 +32,7 @@ enum Taken {
     Over(Next),
 }
 
-/// A turn that sends.
+/// Ends when the chunk is settled.
 ///
 /// # Cancel safety
 /// Dropping it gives the chunk back; the request is then in doubt.
@@ -59,23 +59,6 @@ pub async fn send(shared: &Arc<Shared>, turn: &Turn, token: Token) -> Next {
             settle::failed(shared, turn, &token, *ready, failure, answer.limits).await
         }
     }
-}
-
-/// A turn that sends nothing: the session's suspect is set aside.
-pub async fn bury(shared: &Arc<Shared>, turn: &Turn) -> Next {
-    let turn = turn.clone();
-    shared
-        .blocking(move |shared| {
-            let buried = lease(shared, &turn).and_then(|lease| match lease {
-                Some(lease) => set_aside(shared, &turn, lease, DeadReason::Rejected),
-                None => Ok(()),
-            });
-            match buried {
-                Ok(()) => next(shared, &turn),
-                Err(error) => trouble(shared, &turn, &error),
-            }
-        })
-        .await
 }
 
 /// What the store says is next. Blocks.
@@ -112,7 +95,7 @@ fn try_take(shared: &Shared, turn: &Turn) -> Result<Option<Ready>, StoreError> {
     let payload = match lease.payload() {
         Ok(payload) => payload,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            set_aside(shared, turn, lease, DeadReason::Damaged)?;
+            set_aside(shared, turn, lease)?;
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
@@ -147,14 +130,9 @@ fn lease(shared: &Shared, turn: &Turn) -> Result<Option<Lease>, StoreError> {
     Ok(Some(lease))
 }
 
-fn set_aside(
-    shared: &Shared,
-    turn: &Turn,
-    lease: Lease,
-    reason: DeadReason,
-) -> Result<(), StoreError> {
-    lease.bury(reason, None)?;
-    tracing::warn!(chunk.id = %turn.chunk_key(), reason = reason.word(), "chunk is a dead letter");
+fn set_aside(shared: &Shared, turn: &Turn, lease: Lease) -> Result<(), StoreError> {
+    lease.bury(DeadReason::Damaged, None)?;
+    tracing::warn!(chunk.id = %turn.chunk_key(), "stored chunk is damaged: it is a dead letter");
     shared.core().buried(turn, false);
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! The json transport's request, up to its payload. The shape is normative in `docs/PROTOCOL.md`; `payload` is the
-//! last member, so that everything before it can be built in one piece and the rest streamed.
+//! The json transport's request, up to its payload. The shape is normative in `docs/PROTOCOL.md`;
+//! `payload` is the last member, so that everything before it can be built in one piece and the
+//! rest streamed.
 
 use std::time::Duration;
 
@@ -60,6 +61,13 @@ pub fn prefix(metas: &[&ChunkMeta], gaps: &[Gap], late: bool) -> Prefix {
     let (Some(first), Some(last)) = (metas.first(), metas.last()) else {
         panic!("a request has at least one part");
     };
+    debug_assert!(
+        metas.windows(2).all(|pair| {
+            pair[0].key.session == pair[1].key.session
+                && pair[0].key.sequence.checked_add(1) == Some(pair[1].key.sequence)
+        }),
+        "parts are contiguous sequences of one session"
+    );
     let keys: Vec<String> = metas.iter().map(|meta| part_key(meta)).collect();
     let request = Request {
         host: first.host.as_str(),

@@ -201,4 +201,29 @@ mod tests {
         assert_eq!(seen, [2, 10, 30, 60, 120, 240, 480, 900, 900]);
         assert_eq!(probe_interval(u32::MAX), secs(900));
     }
+
+    #[test]
+    fn no_other_file_names_the_unmaintained_crate() {
+        let names = ["ExponentialBackoff", "use ::backoff"];
+        let mut folders = vec![std::path::PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src"
+        ))];
+        let mut naming = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|kind| kind == "rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    if names.iter().any(|name| text.contains(name)) {
+                        naming.push(path);
+                    }
+                }
+            }
+        }
+        assert_eq!(naming.len(), 1, "{naming:?}");
+        assert!(naming[0].ends_with("policy/backoff.rs"), "{naming:?}");
+    }
 }

@@ -85,6 +85,7 @@ fn settings(config: &Config, role: &Role) -> engine::Settings {
     engine::Settings {
         workers: config.pool.workers,
         only: nobody.or_else(|| role.only.clone().map(|tenant| vec![tenant])),
+        index_watch: engine::Settings::INDEX_WATCH,
         sabotaged: config.store_settings().sabotaged,
     }
 }

@@ -39,7 +39,7 @@ pub fn run(inner: &Inner) {
 pub fn round(inner: &Inner) -> io::Result<()> {
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
-        slot.segment.sync()?;
+        slot.segment.sync_words()?;
     }
     for slot in &all {
         remove_finished_solos(inner, slot)?;
@@ -98,7 +98,7 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
     }
     // A note of a segment that goes may be the only word on a chunk elsewhere until that chunk's word is durable.
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
-        slot.segment.sync()?;
+        slot.segment.sync_words()?;
     }
     if inner.sabotaged.is(Sabotage::UnlinkFirst) {
         unlink(inner, &going)?;
@@ -132,6 +132,10 @@ fn unlink(inner: &Inner, going: &[Arc<SegmentSlot>]) -> io::Result<()> {
 
 /// Writes a segment's notes in force into the active one. Without one the segment stays.
 fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> bool {
+    let oldest = inner.segments().keys().next().copied();
+    if oldest == Some(from) {
+        inner.notes().forget_ends_in(from);
+    }
     let notes = inner.notes().in_segment(from);
     if notes.is_empty() || inner.sabotaged.is(Sabotage::ForgetNotes) {
         return true;

@@ -189,7 +189,7 @@ impl Store {
 
     /// Forgets a hold durably; one that is not there is no error.
     pub fn remove_hold(&self, key: &HoldKey) -> Result<(), StoreError> {
-        if !self.inner.notes().holds.contains_key(key) {
+        if !matches!(self.inner.notes().holds.get(key), Some((Some(_), _))) {
             return Ok(());
         }
         self.inner
@@ -202,12 +202,16 @@ impl Store {
     pub fn holds(&self) -> Vec<StoredHold> {
         let clock = self.inner.clock.as_ref();
         let notes = self.inner.notes();
-        let holds = notes.holds.values().map(|(hold, _)| StoredHold {
-            key: hold.key.clone(),
-            set_at: hold.set_at,
-            left: hold.until.map(|until| until.left(clock)),
-            reason: hold.reason.clone(),
-        });
+        let holds = notes
+            .holds
+            .values()
+            .filter_map(|(hold, _)| hold.as_ref())
+            .map(|hold| StoredHold {
+                key: hold.key.clone(),
+                set_at: hold.set_at,
+                left: hold.until.map(|until| until.left(clock)),
+                reason: hold.reason.clone(),
+            });
         holds
             .filter(|hold| hold.left != Some(Duration::ZERO))
             .collect()

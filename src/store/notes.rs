@@ -21,7 +21,8 @@ pub struct BurialRef {
 #[derive(Debug, Default)]
 pub struct Notes {
     pub burials: BTreeMap<ChunkKey, BurialRef>,
-    pub holds: BTreeMap<HoldKey, (Hold, NoteAt)>,
+    /// `None`: ended. That is in force too, as long as an older segment may hold the beginning.
+    pub holds: BTreeMap<HoldKey, (Option<Hold>, NoteAt)>,
 }
 
 impl Notes {
@@ -42,12 +43,18 @@ impl Notes {
                     .retain(|_, burial| burial.at != at || burial.version > version);
             }
             Note::Hold(hold) => {
-                self.holds.insert(hold.key.clone(), (hold, written));
+                self.holds.insert(hold.key.clone(), (Some(hold), written));
             }
             Note::HoldEnd(key) => {
-                self.holds.remove(&key);
+                self.holds.insert(key, (None, written));
             }
         }
+    }
+
+    /// Forgets the ends of holds that stand in the oldest segment: nothing older is left that they end.
+    pub fn forget_ends_in(&mut self, oldest: SegmentId) {
+        self.holds
+            .retain(|_, (hold, note)| hold.is_some() || note.segment != oldest);
     }
 
     /// Where the notes in force stand that a segment would take with it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::commit::NoteAt;
 use super::frame::Kind;
 use super::inner::{Book, Solo, solo_name};
-use super::layout::{PAGE, SegmentId, align};
+use super::layout::SegmentId;
 use super::ledger::{Closed, Ledger};
 use super::payload::PayloadReader;
 use super::record::{ChunkRecord, Location, Note};
@@ -18,7 +18,7 @@ use super::sessions::Sessions;
 use super::types::Damage;
 use super::word::Word;
 use crate::disk::Disk;
-use crate::model::{ChunkMeta, ChunkState};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState};
 use crate::sabotage::{Sabotage, Sabotaged};
 
 /// The segment files that are there, and what should be there.
@@ -168,12 +168,13 @@ fn settle_end(
                     if !tail_holds(segment, head, dir, disk)? {
                         break;
                     }
-                    closed.end = align(head.next(), PAGE) as u32;
+                    // Not a byte more: the rest of its commit may be torn.
+                    closed.end = head.next() as u32;
                     tail_words.push((*ordinal, *word));
                 }
                 closed.chunks = ordinal + 1;
             }
-            Found::Note { head } if beyond => closed.end = align(head.next(), PAGE) as u32,
+            Found::Note { head } if beyond => closed.end = head.next() as u32,
             Found::DamagedChunk { .. } | Found::DamagedRange { .. } if beyond => break,
             Found::DamagedChunk { ordinal, .. } => closed.chunks = ordinal + 1,
             Found::Note { .. } | Found::DamagedRange { .. } => {}
@@ -256,6 +257,8 @@ pub struct Survey {
     pub solos: BTreeSet<u64>,
     /// Chunks that were on the wire when the process ended.
     pub crashed: Vec<(Location, u32)>,
+    /// Dead letters by their words; their notes should say why.
+    pub dead: Vec<(ChunkKey, Location, u16)>,
     /// Words that could not be read, and what they are taken for.
     pub rewrite: Vec<(Location, Word)>,
 }
@@ -381,6 +384,7 @@ impl Survey {
                 state.owed += 1;
                 self.live += 1;
             }
+            ChunkState::Dead => self.dead.push((meta.key.clone(), at, word.version)),
             ChunkState::Delivered => {
                 state.delivered_high = state.delivered_high.max(Some(meta.key.sequence));
             }

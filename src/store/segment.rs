@@ -131,6 +131,16 @@ pub struct Segment {
     words: Mutex<()>,
     /// Words were written since the last sync.
     words_dirty: AtomicBool,
+    /// One sync at a time, and what came of them: the system tells of a failure once, to whoever asks first.
+    sync_failed: Mutex<SyncFailed>,
+}
+
+#[derive(Debug, Default)]
+struct SyncFailed {
+    /// Some sync failed: no frame of this file written before can be called durable by a later one.
+    ever: bool,
+    /// Words written before the last failed sync may be on no medium, and no cache knows.
+    words: bool,
 }
 
 impl Segment {
@@ -202,6 +212,7 @@ impl Segment {
             file: Mutex::new(file),
             words: Mutex::new(()),
             words_dirty: AtomicBool::new(false),
+            sync_failed: Mutex::default(),
         }
     }
 
@@ -222,11 +233,38 @@ impl Segment {
         }
     }
 
+    /// Makes every frame and word written so far durable.
+    ///
+    /// # Errors
+    /// The medium's; and every call after one that failed, whoever made that one.
     pub fn sync(&self) -> io::Result<()> {
+        let mut failed = self.sync_failed.lock().expect("no holder panics");
+        if failed.ever {
+            return Err(io::Error::other("an earlier sync of this segment failed"));
+        }
+        self.sync_file(&mut failed)
+    }
+
+    /// Makes the words durable, also after a failed sync: then they are written again first.
+    pub fn sync_words(&self) -> io::Result<()> {
+        let mut failed = self.sync_failed.lock().expect("no holder panics");
+        if failed.words {
+            let _guard = self.words.lock().expect("no holder panics");
+            let file = self.file()?;
+            let mut table = vec![0; 8 * self.layout.words() as usize];
+            read_patiently(file.as_ref(), &mut table, self.layout.word_at(0))?;
+            file.write_at(&[&table], self.layout.word_at(0))?;
+        }
+        self.sync_file(&mut failed)
+    }
+
+    fn sync_file(&self, failed: &mut SyncFailed) -> io::Result<()> {
         self.words_dirty.store(false, Ordering::Release);
-        self.file()?
-            .sync()
-            .inspect_err(|_| self.words_dirty.store(true, Ordering::Release))
+        let result = self.file()?.sync();
+        failed.words = result.is_err();
+        failed.ever |= failed.words;
+        self.words_dirty.fetch_or(failed.words, Ordering::Release);
+        result
     }
 
     pub fn has_unsynced_words(&self) -> bool {

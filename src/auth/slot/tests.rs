@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::auth::grant::{MintFailure, Refusal};
-use crate::model::{FailureClass, FailureRecord};
+use crate::model::{FailureClass, FailureRecord, Timestamp};
 
 const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -296,6 +296,35 @@ fn under_on_401_a_token_is_used_until_the_platform_refuses_it() {
 }
 
 #[test]
+fn a_probe_that_needs_a_younger_token_gets_one_under_either_policy_and_delays_nobody() {
+    for refresh in [RefreshPolicy::Ahead, RefreshPolicy::On401] {
+        let rules = Rules {
+            refresh,
+            ..Rules::default()
+        };
+        let mut bench = Bench::after(rules, &[Want, Mints(9_999), Pass(60)]);
+        assert!(bench.slot.renew(Generation(0), bench.now), "an older one");
+        bench.meet(Want);
+        assert_eq!((bench.said.as_str(), bench.requests), ("use 1", 1));
+        assert!(bench.slot.renew(Generation(1), bench.now));
+        bench.meet(Want);
+        assert_eq!(
+            (bench.said.as_str(), bench.phase()),
+            ("use 1", "refreshing")
+        );
+        for event in [Fail(Down), Pass(9), Want] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, "use 1", "the present one stays");
+        bench.slot.renew(Generation(1), bench.now);
+        for event in [Want, Mints(9_999), Want] {
+            bench.meet(event);
+        }
+        assert_eq!(bench.said, "use 2");
+    }
+}
+
+#[test]
 fn a_session_that_meets_every_expiry_is_never_held_for_it() {
     let rules = Rules {
         refresh: RefreshPolicy::On401,
@@ -370,6 +399,16 @@ fn a_failure_without_a_token_holds_and_its_deadline_lets_one_try_through() {
 }
 
 #[test]
+fn who_waited_learns_of_the_failure_even_if_the_next_try_is_due() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Fail(Down), Pass(3600)]);
+    let wanted = bench.slot.want(bench.at(), Standing::Waited);
+    assert!(matches!(wanted.answer, Answer::Held(_)), "{wanted:?}");
+    assert_eq!(wanted.mint, None);
+    bench.meet(Want);
+    assert_eq!(bench.said, "wait", "who comes now sets off the next try");
+}
+
+#[test]
 fn a_failed_refresh_displaces_no_token_and_is_remembered_when_it_ends() {
     for failing in [Down, Throttled(3600), WrongSecret] {
         let mut bench = Bench::after(
@@ -377,6 +416,7 @@ fn a_failed_refresh_displaces_no_token_and_is_remembered_when_it_ends() {
             &[Want, Mints(3600), Pass(3310), Want, Fail(failing), Want],
         );
         assert_eq!(bench.said, "use 1", "{failing:?}");
+        assert_eq!(bench.phase(), "valid", "{failing:?}: tried again at once");
         assert_eq!(bench.slot.hold(bench.now), None, "{failing:?}");
         bench.meet(Pass(3600 - 3310 - 1));
         bench.meet(Want);
@@ -524,6 +564,24 @@ fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
                 "empty",
                 2,
             ),
+            // Also for the generations after it.
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Want,
+                    Mints(3600),
+                    Accept("c"),
+                    Reject("b"),
+                    Want,
+                    Mints(3600),
+                    Reject("b"),
+                ],
+                "Retry",
+                "empty",
+                3,
+            ),
             // An unused token that may have died of idleness is no evidence.
             (
                 &[Want, Mints(86_400), Pass(301), RejectOnly("a")],
@@ -548,6 +606,34 @@ fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
             ),
         ],
     );
+}
+
+#[test]
+fn a_block_after_failed_refreshes_is_probed_as_soon_as_any_other() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Mints(60), Pass(31)]);
+    for _ in 0..4 {
+        for event in [Want, Fail(WrongSecret), Pass(3)] {
+            bench.meet(event);
+        }
+    }
+    bench.meet(RejectOnly("a"));
+    let hold = bench.slot.hold(bench.now).expect("blocked");
+    assert!(hold.until.since(bench.now) <= secs(2), "{hold:?}");
+    assert_eq!(hold.probes_failed, 0);
+}
+
+#[test]
+fn refusals_of_what_was_sent_before_a_block_do_not_lengthen_it() {
+    let mut bench = Bench::after(
+        Rules::default(),
+        &[Want, Mints(3600), Reject("a"), Reject("b")],
+    );
+    let hold = bench.slot.hold(bench.now);
+    for late in ["c", "d", "e"] {
+        bench.meet(Reject(late));
+        assert_eq!(bench.said, "Blocked");
+    }
+    assert_eq!(bench.slot.hold(bench.now), hold);
 }
 
 #[test]
@@ -591,6 +677,11 @@ fn a_session_refused_alone_three_times_is_held_alone() {
         (bench.said.as_str(), bench.phase()),
         ("HoldSession", "valid")
     );
+    // Once it is the only one with work, there is nobody to keep the token for.
+    bench.meet(RejectOnly("a"));
+    assert_eq!((bench.said.as_str(), bench.phase()), ("Retry", "empty"));
+    bench.meet(Want);
+    bench.meet(Mints(3600));
     // Its own delivery ends that.
     bench.meet(Accept("a"));
     bench.meet(Reject("a"));
@@ -691,6 +782,12 @@ fn requests_are_a_second_apart_and_slow_down_while_new_tokens_are_refused() {
         assert_eq!(bench.said, "Retry");
     }
     assert_eq!(gaps, [2, 4, 8]);
+    for event in [Want, Mints(3600), Accept("b"), Reject("b"), Want] {
+        bench.meet(event);
+    }
+    let mint = bench.mint.expect("a request");
+    let delivered = mint.not_before.since(last.expect("a request before"));
+    assert!(delivered <= secs(17), "a delivery ends the slowing down");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use secrecy::SecretString;
 
 use super::*;
+use crate::auth::answer::{self, RawAnswer};
 use crate::auth::grant::{About, Minting, Refusal};
 use crate::auth::{CredentialHoldKind, RefreshPolicy};
 use crate::clock::RuntimeClock;
@@ -22,6 +23,8 @@ fn secs(count: u64) -> Duration {
 enum Step {
     /// A token of this life.
     Token(Duration),
+    /// A token whose answer states this `expires_in`, read as in life.
+    Stating(&'static str),
     Down,
     WrongSecret,
     Hang,
@@ -33,6 +36,7 @@ struct ScriptedGrant {
     script: Mutex<VecDeque<Step>>,
     habit: Mutex<Step>,
     requests: AtomicU32,
+    under_way: AtomicU32,
     asked_at: Mutex<Vec<tokio::time::Instant>>,
 }
 
@@ -42,6 +46,7 @@ impl ScriptedGrant {
             script: Mutex::new(script.iter().copied().collect()),
             habit: Mutex::new(habit),
             requests: AtomicU32::new(0),
+            under_way: AtomicU32::new(0),
             asked_at: Mutex::new(Vec::new()),
         })
     }
@@ -55,9 +60,27 @@ impl ScriptedGrant {
     }
 }
 
+/// Counts a request as long as it is not answered or dropped.
+struct UnderWay<'a>(&'a AtomicU32);
+
+impl<'a> UnderWay<'a> {
+    fn on(count: &'a AtomicU32) -> Self {
+        let before = count.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(before, 0, "two token requests at once");
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Grant for ScriptedGrant {
     fn mint(&self) -> Minting<'_> {
         Box::pin(async {
+            let _under_way = UnderWay::on(&self.under_way);
             let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
             self.asked_at
                 .lock()
@@ -72,6 +95,15 @@ impl Grant for ScriptedGrant {
                     lifetime,
                     scopes: Some(vec!["a".to_owned()]),
                 }),
+                Step::Stating(life) => {
+                    let body = format!(r#"{{"access_token":"{CANARY}","expires_in":{life}}}"#);
+                    let raw = RawAnswer {
+                        status: 200,
+                        body: body.into_bytes(),
+                        ..RawAnswer::default()
+                    };
+                    answer::read(&raw, &[])
+                }
                 Step::Down => Err(MintFailure::Unreachable {
                     cause: "connection refused".to_owned(),
                 }),
@@ -344,6 +376,7 @@ async fn a_block_ends_the_request_under_way() {
     slot.reject(rejection(&token, "s2"));
     let hold = waiter.await.unwrap().unwrap_err();
     assert_eq!(hold.kind, CredentialHoldKind::Blocked);
+    assert_eq!(grant.under_way.load(Ordering::SeqCst), 0);
     slot.inner.clock.sleep_until(hold.until).await;
     let probe = slot.token().await.unwrap();
     assert_eq!(probe.generation, Generation(2), "the hung request is gone");
@@ -421,6 +454,41 @@ async fn the_shortest_life_costs_one_request_a_second_at_most() {
     }
     assert!(grant.requests() <= 61, "{} requests", grant.requests());
     assert!(served > 3_000, "{served} served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_silly_lifetime_makes_a_loop() {
+    let silly = [
+        "0",
+        "1",
+        "-1",
+        "null",
+        "\"0\"",
+        "\"3600\"",
+        "\"soon\"",
+        "2147483648",
+        "18446744073709551616",
+        "1e999",
+        "0.5",
+        "1e-300",
+        "[]",
+        "false",
+    ];
+    for life in silly {
+        let grant = ScriptedGrant::new(&[], Step::Stating(life));
+        let slot = slot(&grant);
+        let until = tokio::time::Instant::now() + secs(60);
+        while tokio::time::Instant::now() < until {
+            let token = slot.token().await;
+            assert!(token.is_ok(), "{life}: {token:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(
+            grant.requests() <= 61,
+            "{life}: {} requests",
+            grant.requests()
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

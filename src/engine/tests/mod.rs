@@ -1,1 +1,7 @@
-//! The real engine over the real store, in virtual time, against a platform and a token source that follow a script.
+//! The real engine over the real store, in virtual time, against a platform and a token endpoint that follow a script.
+
+mod drains;
+mod failures;
+mod order;
+mod running;
+mod stage;
