@@ -1,7 +1,7 @@
 //! The engine, built from the configuration and seen through [`Running`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,9 @@ struct Work {
     store: Store,
     grace: Duration,
     slots: BTreeMap<TenantId, Arc<dyn TokenSource>>,
+    /// What was delivered before the engine started. The drain that it was started for counts from here, because
+    /// delivering begins before anybody can ask for a drain.
+    baseline: Mutex<Option<BTreeMap<TenantId, Count>>>,
     /// This process lets go of the store: whoever waits for a drain asks its successor.
     leaving: CancellationToken,
 }
@@ -61,6 +64,7 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         let token = Arc::clone(&slots[&tenant.id]);
         lane(tenant, token, Arc::clone(&platform))
     });
+    let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
         lanes: lanes.collect(),
@@ -75,6 +79,7 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         store: holder.store.clone(),
         grace: holder.config.pool.grace,
         slots: slots.into_iter().collect(),
+        baseline: Mutex::new(baseline),
         leaving: CancellationToken::new(),
     }))
 }
@@ -120,26 +125,26 @@ impl Work {
             timeout: spec.timeout,
             patience: spec.patience,
         };
-        let before = self.delivered();
+        let own = self.baseline.lock().expect("no drain panics").take();
+        let is_own = own.is_some();
+        let before = own.unwrap_or_else(|| delivered(&self.store));
         let (progress, _) = tokio::sync::watch::channel(engine::DrainProgress::default());
         tokio::select! {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
-            report = self.engine.drain(settings, &progress) => report_of(report),
+            report = self.engine.drain(settings, &progress) => {
+                let mut report = report_of(report);
+                if is_own {
+                    count_from(&mut report, &before, &delivered(&self.store));
+                }
+                report
+            }
             () = self.leaving.cancelled() => {
                 // What is on the wire still counts.
                 self.engine.stop(self.grace).await;
-                handed_over(&before, &self.delivered())
+                handed_over(&before, &delivered(&self.store))
             }
         }
-    }
-
-    fn delivered(&self) -> BTreeMap<TenantId, Count> {
-        let tenants = self.store.view().tenants;
-        let delivered = tenants
-            .into_iter()
-            .map(|(tenant, counts)| (tenant, counts.delivered));
-        delivered.collect()
     }
 
     /// A token for every tenant, asked for now.
@@ -262,34 +267,57 @@ fn report_of(report: engine::DrainReport) -> DrainReport {
     }
 }
 
+fn delivered(store: &Store) -> BTreeMap<TenantId, Count> {
+    let tenants = store.view().tenants;
+    let delivered = tenants
+        .into_iter()
+        .map(|(tenant, counts)| (tenant, counts.delivered));
+    delivered.collect()
+}
+
 /// What this process delivered of a drain that goes on elsewhere.
 fn handed_over(before: &BTreeMap<TenantId, Count>, now: &BTreeMap<TenantId, Count>) -> DrainReport {
-    let mut report = DrainReport {
-        outcome: DrainOutcome::Deadline,
-        delivered: Count::default(),
-        left: Count::default(),
-        tenants: BTreeMap::new(),
-        handed_over: true,
-    };
-    for (tenant, count) in now {
-        let former = before.get(tenant).copied().unwrap_or_default();
-        let delivered = Count {
-            chunks: count.chunks.saturating_sub(former.chunks),
-            bytes: count.bytes.saturating_sub(former.bytes),
-        };
-        report.delivered.add(delivered);
+    let part = |tenant: &TenantId| {
         let part = DrainedTenant {
             outcome: DrainOutcome::Deadline,
-            delivered,
+            delivered: Count::default(),
             left: Count::default(),
             dead: 0,
             dead_before: 0,
             reason: String::new(),
             until: None,
         };
-        report.tenants.insert(tenant.to_string(), part);
-    }
+        (tenant.to_string(), part)
+    };
+    let mut report = DrainReport {
+        outcome: DrainOutcome::Deadline,
+        delivered: Count::default(),
+        left: Count::default(),
+        tenants: now.keys().map(part).collect(),
+        handed_over: true,
+    };
+    count_from(&mut report, before, now);
     report
+}
+
+/// Sets what was delivered to the difference of two counts of the store.
+fn count_from(
+    report: &mut DrainReport,
+    before: &BTreeMap<TenantId, Count>,
+    now: &BTreeMap<TenantId, Count>,
+) {
+    report.delivered = Count::default();
+    for (tenant, count) in now {
+        let Some(part) = report.tenants.get_mut(tenant.as_str()) else {
+            continue;
+        };
+        let former = before.get(tenant).copied().unwrap_or_default();
+        part.delivered = Count {
+            chunks: count.chunks.saturating_sub(former.chunks),
+            bytes: count.bytes.saturating_sub(former.bytes),
+        };
+        report.delivered.add(part.delivered);
+    }
 }
 
 fn outcome(outcome: engine::DrainOutcome) -> DrainOutcome {
