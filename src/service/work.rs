@@ -120,6 +120,7 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
 impl Work {
     /// The drain itself, or as much of it as this process did before it lets go of the store.
     async fn drain(&self, spec: DrainSpec) -> DrainReport {
+        let only = spec.tenant.clone();
         let settings = DrainSettings {
             tenants: spec.tenant.map(|tenant| vec![tenant]),
             timeout: spec.timeout,
@@ -142,7 +143,7 @@ impl Work {
             () = self.leaving.cancelled() => {
                 // What is on the wire still counts.
                 self.engine.stop(self.grace).await;
-                handed_over(&before, &delivered(&self.store))
+                handed_over(only.as_ref(), &before, &self.store.view())
             }
         }
     }
@@ -275,28 +276,40 @@ fn delivered(store: &Store) -> BTreeMap<TenantId, Count> {
     delivered.collect()
 }
 
-/// What this process delivered of a drain that goes on elsewhere.
-fn handed_over(before: &BTreeMap<TenantId, Count>, now: &BTreeMap<TenantId, Count>) -> DrainReport {
-    let part = |tenant: &TenantId| {
+/// What this process delivered of a drain that goes on elsewhere, and what it left there.
+fn handed_over(
+    only: Option<&TenantId>,
+    before: &BTreeMap<TenantId, Count>,
+    view: &StoreView,
+) -> DrainReport {
+    let mut report = DrainReport {
+        outcome: DrainOutcome::Deadline,
+        delivered: Count::default(),
+        left: Count::default(),
+        tenants: BTreeMap::new(),
+        handed_over: true,
+    };
+    let mut now = BTreeMap::new();
+    for (tenant, counts) in &view.tenants {
+        if only.is_some_and(|only| only != tenant) {
+            continue;
+        }
+        let mut left = counts.live;
+        left.add(counts.confirming);
+        report.left.add(left);
         let part = DrainedTenant {
             outcome: DrainOutcome::Deadline,
             delivered: Count::default(),
-            left: Count::default(),
+            left,
             dead: 0,
             dead_before: 0,
             reason: String::new(),
             until: None,
         };
-        (tenant.to_string(), part)
-    };
-    let mut report = DrainReport {
-        outcome: DrainOutcome::Deadline,
-        delivered: Count::default(),
-        left: Count::default(),
-        tenants: now.keys().map(part).collect(),
-        handed_over: true,
-    };
-    count_from(&mut report, before, now);
+        report.tenants.insert(tenant.to_string(), part);
+        now.insert(tenant.clone(), counts.delivered);
+    }
+    count_from(&mut report, before, &now);
     report
 }
 
