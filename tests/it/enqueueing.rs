@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::support::{Place, Ran, exists, payload};
+use crate::place::{Place, Ran, exists, payload};
 
 fn balance(place: &Place) -> u64 {
     let stats = place.worker("stats --json").exits(0);

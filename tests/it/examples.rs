@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Place, Platform, Ran, WORKER, eventually, payload};
+use crate::place::{Place, Platform, Ran, WORKER, eventually, payload};
 
 /// The words that name every command, found by asking each for its help.
 fn commands() -> Vec<Vec<String>> {

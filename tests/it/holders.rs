@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, Platform, payload};
+use crate::place::{Place, Platform, payload};
 
 fn enqueue_all(place: &Place, tenant: &str, session: &str, count: u64) {
     for number in 0..count {
@@ -57,7 +57,7 @@ fn every_command_answers_the_same_while_a_worker_holds_the_store() {
         }
         assert_eq!(alone.err, beside.err, "{question}");
     }
-    let keys = |ran: &crate::support::Ran| {
+    let keys = |ran: &crate::place::Ran| {
         let stats = ran.objects()[0].clone();
         (stats["total"].clone(), stats["balance"].clone())
     };
@@ -93,7 +93,7 @@ fn a_drain_hands_over_to_a_run_and_reports_the_whole() {
     let drain = place.start("drain --json --patience 10min");
     place.wait_for_holder();
     let mut run = place.start("run");
-    crate::support::eventually("the run to hold the store", || {
+    crate::place::eventually("the run to hold the store", || {
         let second = place.worker("stats --json");
         (second.code == 0 && platform.ledger()["tenants"]["globex"]["delivered"] == 2).then_some(())
     });

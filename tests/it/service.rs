@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use crate::support::{EVENTUALLY, Place, Platform, eventually};
+use crate::place::{EVENTUALLY, Place, Platform, eventually};
 
 /// Everything that a worker tells its manager, until it has said `last`.
 fn told(socket: &UnixDatagram, last: &str) -> Vec<String> {
