@@ -1,6 +1,7 @@
-//! The one way to make an HTTP client. All clients of the process share one TLS configuration (ring; the system's
-//! certificates, or the bundled ones where there are none); each has its own connection pool. No client follows
-//! a redirect, repeats a request by itself or speaks anything but HTTP/1.1: an upload that stalls must stall alone.
+//! The one way to make an HTTP client. All clients of the process share one TLS configuration
+//! (ring; the system's certificates, or the bundled ones where there are none); each has its own
+//! connection pool. No client follows a redirect, repeats a request by itself or speaks anything
+//! but HTTP/1.1: an upload that stalls must stall alone.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -75,7 +76,8 @@ pub fn client(settings: &Settings) -> Result<reqwest::Client, HttpError> {
     .map_err(HttpError::Setup)
 }
 
-/// The shared TLS configuration. Built once: reading the system's certificates costs milliseconds, a client from a clone microseconds.
+/// The shared TLS configuration. Built once: reading the system's certificates costs milliseconds,
+/// a client from a clone microseconds.
 pub fn tls() -> &'static rustls::ClientConfig {
     static SHARED: OnceLock<rustls::ClientConfig> = OnceLock::new();
     SHARED.get_or_init(|| {

@@ -6,6 +6,8 @@
 pub enum Sabotage {
     /// Commits are answered without a sync.
     SkipSync,
+    /// Waiters are answered before anything is written.
+    AnswerBeforeWrite,
     /// Waiters are answered before the sync.
     AckBeforeSync,
     /// An ack does not write its state word.
@@ -30,6 +32,25 @@ pub enum Sabotage {
     CountOutageAsFailure,
 }
 
+#[cfg(debug_assertions)]
+impl Sabotage {
+    const ALL: [Self; 13] = [
+        Self::AnswerBeforeWrite,
+        Self::SkipSync,
+        Self::AckBeforeSync,
+        Self::ForgetWord,
+        Self::SkipBlockChecksum,
+        Self::TrustFailedSync,
+        Self::TrustPageCache,
+        Self::UnlinkFirst,
+        Self::ForgetNotes,
+        Self::HangIndex,
+        Self::PanicIndex,
+        Self::DropOnUnauthorized,
+        Self::CountOutageAsFailure,
+    ];
+}
+
 /// The defects of one store or engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sabotaged(u32);
@@ -41,6 +62,30 @@ impl Sabotaged {
     #[must_use]
     pub fn with(self, sabotage: Sabotage) -> Self {
         Self(self.0 | 1 << sabotage as u32)
+    }
+
+    /// In a debug build, the defects that `REELAY_SABOTAGE` names, separated by commas: `HangIndex`, `ForgetWord`, …
+    ///
+    /// # Panics
+    /// One of the names is no defect: a test that sabotages nothing must not pass for it.
+    #[must_use]
+    pub fn from_env() -> Self {
+        #[cfg(debug_assertions)]
+        if let Ok(names) = std::env::var("REELAY_SABOTAGE") {
+            return Self::named(&names);
+        }
+        Self::NONE
+    }
+
+    #[cfg(debug_assertions)]
+    fn named(names: &str) -> Self {
+        let names = names.split(',').filter(|name| !name.is_empty());
+        names.fold(Self::NONE, |all, name| {
+            let known = Sabotage::ALL
+                .into_iter()
+                .find(|sabotage| format!("{sabotage:?}") == name);
+            all.with(known.unwrap_or_else(|| panic!("REELAY_SABOTAGE: no defect {name:?}")))
+        })
     }
 
     pub fn is(self, sabotage: Sabotage) -> bool {
@@ -64,4 +109,19 @@ pub fn stop_at(point: &str) {
     }
     #[cfg(not(debug_assertions))]
     let _ = point;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defects_are_named_in_the_environment_as_in_the_code() {
+        let named = Sabotaged::named("HangIndex,ForgetWord");
+        for sabotage in Sabotage::ALL {
+            let wanted = matches!(sabotage, Sabotage::HangIndex | Sabotage::ForgetWord);
+            assert_eq!(named.is(sabotage), wanted, "{sabotage:?}");
+        }
+        assert!(std::panic::catch_unwind(|| Sabotaged::named("HangIndx")).is_err());
+    }
 }

@@ -111,7 +111,8 @@ fn own(holder: crate::control::Holder, spec: DrainSpec, desk: &Desk) -> Result<D
     let progress = Progress::of_chunks(desk.out, 0);
     let meter = Meter::default();
     let watch = |snapshot: &Snapshot| meter.show(snapshot, &progress);
-    let held = service::drain(holder, spec, &watch)?;
+    let shown = desk.out.shows_progress();
+    let held = service::drain(holder, spec, shown.then_some(&watch))?;
     match held {
         Held::Done(report) => Ok(report),
         Held::Signalled => Err(Stop::new(Code::Closing, "drain interrupted; run again")),

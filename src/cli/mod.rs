@@ -4,6 +4,8 @@
 mod check;
 mod completions;
 mod dead;
+#[cfg(feature = "sandbox")]
+mod demo;
 mod desk;
 mod drain;
 mod enqueue;
@@ -67,6 +69,8 @@ enum Command {
     Fsck(fsck::Args),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
+    #[cfg(feature = "sandbox")]
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -121,6 +125,8 @@ fn of_command(command: Command, desk: &Desk) -> Result<u8, Stop> {
         Command::Fsck(args) => fsck::run(args, desk),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args, desk),
+        #[cfg(feature = "sandbox")]
+        Command::Demo(args) => demo::run(args, desk),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

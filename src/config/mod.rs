@@ -64,7 +64,7 @@ impl Config {
             remember: self.store.remember,
             tenants: self.tenants.keys().cloned().collect(),
             host: self.host.clone(),
-            sabotaged: crate::sabotage::Sabotaged::NONE,
+            sabotaged: crate::sabotage::Sabotaged::from_env(),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{ChunkKey, FailureRecord, SessionKey, Snapshot, TenantId, WorkersView};
-use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError};
+use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError, StoreView};
 
 use super::holds;
 use super::refusal::{Code, Refusal};
@@ -81,9 +81,9 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
 }
 
 /// The lanes: the engine's, or what the stored holds tell.
-fn lanes(holder: &Holder) -> BTreeMap<TenantId, Lane> {
+fn lanes(holder: &Holder, view: &StoreView) -> BTreeMap<TenantId, Lane> {
     let mut lanes = match &holder.running {
-        Some(running) => running.lanes(),
+        Some(running) => running.lanes(view),
         None => BTreeMap::new(),
     };
     let stored = holder.store.holds();
@@ -91,7 +91,7 @@ fn lanes(holder: &Holder) -> BTreeMap<TenantId, Lane> {
     let configured = &holder.config.tenants;
     let names = configured.keys().cloned();
     let seen = stored.iter().map(|hold| hold.key.tenant.clone());
-    let counted = holder.store.view().tenants.into_iter().map(|(t, _)| t);
+    let counted = view.tenants.iter().map(|(tenant, _)| tenant.clone());
     for tenant in names.chain(seen).chain(counted) {
         lanes.entry(tenant.clone()).or_insert_with(|| Lane {
             gate: holds::gate(&tenant, configured.contains_key(&tenant), &stored, now),
@@ -106,10 +106,12 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
         .running
         .as_ref()
         .map_or_else(WorkersView::default, |running| running.workers());
+    // Once for all of it: a view asks the index for every tenant's ages.
+    let view = holder.store.view();
     snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
-        view: &holder.store.view(),
-        lanes: &lanes(holder),
+        lanes: &lanes(holder, &view),
+        view: &view,
         workers,
         now: holder.clock.wall(),
     })
@@ -117,7 +119,9 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
 
 /// A tenant that is neither configured nor in the store is a typing error.
 fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
-    if holder.config.tenants.contains_key(tenant) || lanes(holder).contains_key(tenant) {
+    if holder.config.tenants.contains_key(tenant)
+        || lanes(holder, &holder.store.view()).contains_key(tenant)
+    {
         return Ok(());
     }
     Err(unknown_tenant(holder, tenant.as_str()))
@@ -179,7 +183,9 @@ fn why(
         .get(tenant.as_str())
         .cloned()
         .unwrap_or_default();
-    let lane = lanes(holder).remove(&tenant).unwrap_or_default();
+    let lane = lanes(holder, &holder.store.view())
+        .remove(&tenant)
+        .unwrap_or_default();
     let mut last_failure = lane.last_failure.map(|(_, record)| record);
     let mut of_session = None;
     if let Some(session) = session {

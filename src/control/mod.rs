@@ -12,7 +12,7 @@ pub mod server;
 pub mod snapshot;
 pub mod socket;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 pub mod why;
 pub mod wire;
 pub mod words;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{ChunkKey, FailureRecord, GateView, TenantId, TokenView, WorkersView};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreView};
 
 use super::wire::{DrainReport, DrainSpec, Finding};
 
@@ -28,7 +28,8 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Running: Send + Sync + 'static {
     /// `run` or `drain`.
     fn command(&self) -> &'static str;
-    fn lanes(&self) -> BTreeMap<TenantId, Lane>;
+    /// `view` is the store's of this moment.
+    fn lanes(&self, view: &StoreView) -> BTreeMap<TenantId, Lane>;
     fn workers(&self) -> WorkersView;
     /// Blocking. Whether the tenant was paused before.
     fn pause(&self, tenant: &TenantId) -> Result<bool, StoreError>;

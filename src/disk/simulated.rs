@@ -66,17 +66,7 @@ struct SimulatedFile {
 
 impl SimulatedDisk {
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(World {
-            files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            waiting_names: Vec::new(),
-            random: fastrand::Rng::with_seed(seed),
-            power_left: None,
-            syncs_to_fail: 0,
-            free_bytes: u64::MAX,
-            faults: Faults::default(),
-        })))
+        Self(Arc::new(Mutex::new(World::new(seed))))
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -144,6 +134,37 @@ impl SimulatedDisk {
         self.world().names.keys().cloned().collect()
     }
 
+    /// An independent copy of everything.
+    pub fn fork(&self) -> Self {
+        let world = self.world();
+        Self(Arc::new(Mutex::new(World {
+            files: world.files.clone(),
+            names: world.names.clone(),
+            durable_names: world.durable_names.clone(),
+            waiting_names: world.waiting_names.clone(),
+            random: world.random.clone(),
+            ..World::new(0)
+        })))
+    }
+
+    /// The same files under another directory.
+    pub fn moved(self, from: &Path, to: &Path) -> Self {
+        {
+            let mut guard = self.world();
+            let world = &mut *guard;
+            for names in [&mut world.names, &mut world.durable_names] {
+                *names = std::mem::take(names)
+                    .into_iter()
+                    .map(|(path, inode)| match path.strip_prefix(from) {
+                        Ok(inside) => (to.join(inside), inode),
+                        Err(_) => (path, inode),
+                    })
+                    .collect();
+            }
+        }
+        self
+    }
+
     /// Changes bytes of a file behind everybody's back, on the medium and in every cache.
     pub fn corrupt(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut world = self.world();
@@ -196,6 +217,20 @@ fn apply_name(names: &mut BTreeMap<PathBuf, usize>, change: NameChange) {
 }
 
 impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            waiting_names: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            power_left: None,
+            syncs_to_fail: 0,
+            free_bytes: u64::MAX,
+            faults: Faults::default(),
+        }
+    }
+
     /// Counts a change; without power it is refused.
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.power_left {

@@ -119,6 +119,8 @@ pub enum DeadReason {
     Damaged,
     /// Sending it ended the process too often.
     CrashedWorker,
+    /// The record of why is damaged; the chunk itself is as it was.
+    ReasonLost,
 }
 
 impl DeadReason {
@@ -128,6 +130,7 @@ impl DeadReason {
             Self::RetriesExhausted => "retries_exhausted",
             Self::Damaged => "damaged",
             Self::CrashedWorker => "crashed_worker",
+            Self::ReasonLost => "reason_lost",
         }
     }
 }

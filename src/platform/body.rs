@@ -1,6 +1,6 @@
-//! A request body that is made while it is sent: prefix, base64 of the parts' payloads one after another, suffix. At
-//! most two blocks of a payload are in memory. Reading and encoding happen on blocking threads, one block a
-//! visit, so that a stalled network holds none of them.
+//! A request body that is made while it is sent: prefix, base64 of the parts' payloads one after
+//! another, suffix. At most two blocks of a payload are in memory. Reading and encoding happen on
+//! blocking threads, one block a visit, so that a stalled network holds none of them.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -16,11 +16,13 @@ use super::Part;
 use super::progress::Progress;
 use super::wire::SUFFIX;
 
-/// Payload bytes encoded at once.
-const BLOCK: usize = 64 * 1024;
+/// Payload bytes encoded at once: whole groups of three, because padding may stand only at the very
+/// end.
+const BLOCK: usize = 64 * 1024 + 2;
+const _: () = assert!(BLOCK.is_multiple_of(3));
 
-/// What is handed to the connection at once. The connection buffers up to 16 of these; small ones keep
-/// "a byte was accepted" close to the truth on a slow line.
+/// What is handed to the connection at once. The connection buffers up to 16 of these; small ones
+/// keep "a byte was accepted" close to the truth on a slow line.
 const SLICE: usize = 8 * 1024;
 
 /// Why a payload could not be sent to its end.
@@ -63,7 +65,8 @@ struct Payload {
 }
 
 impl Payload {
-    /// A payload's checksums may be known only at its end, so its end is reached before its last block is sent.
+    /// A payload's checksums may be known only at its end, so its end is reached before its last
+    /// block is sent.
     fn expect_end(&mut self) -> Result<(), PayloadFault> {
         match self.read(&mut [0])? {
             0 => Ok(()),
@@ -94,9 +97,7 @@ pub struct Encoder {
     engine: Simd,
     prefix: Vec<u8>,
     payloads: VecDeque<Payload>,
-    /// Starts with the up to two bytes that the last block left over.
     buffer: Box<[u8]>,
-    carried: usize,
     ended: bool,
 }
 
@@ -112,8 +113,7 @@ impl Encoder {
             engine: Simd::standard(PAD),
             prefix,
             payloads: payloads.collect(),
-            buffer: vec![0; BLOCK + 2].into_boxed_slice(),
-            carried: 0,
+            buffer: vec![0; BLOCK].into_boxed_slice(),
             ended: false,
         }
     }
@@ -128,29 +128,22 @@ impl Encoder {
         }
         let filled = self.fill()?;
         self.ended = self.payloads.is_empty();
-        // Padding may stand only at the very end.
-        let encodable = if self.ended {
-            filled
-        } else {
-            filled - filled % 3
-        };
         let mut out = std::mem::take(&mut self.prefix);
         let start = out.len();
-        out.resize(start + encodable.div_ceil(3) * 4, 0);
+        out.resize(start + filled.div_ceil(3) * 4, 0);
         self.engine
-            .encode_slice(&self.buffer[..encodable], &mut out[start..])
+            .encode_slice(&self.buffer[..filled], &mut out[start..])
             .expect("the slice has the encoded length");
         if self.ended {
             out.extend_from_slice(SUFFIX);
         }
-        self.buffer.copy_within(encodable..filled, 0);
-        self.carried = filled - encodable;
         Ok(Some(Bytes::from(out)))
     }
 
-    /// Reads until the buffer is full or every payload has ended, and says how far the buffer is filled.
+    /// Reads on until the buffer is full or every payload has ended, and says how far the buffer is
+    /// filled.
     fn fill(&mut self) -> Result<usize, PayloadFault> {
-        let mut filled = self.carried;
+        let mut filled = 0;
         while let Some(payload) = self.payloads.front_mut() {
             if payload.left == 0 {
                 payload.expect_end()?;
@@ -186,7 +179,8 @@ struct Sending {
     next: Option<Visit>,
 }
 
-/// The body as a stream. While one block is being sent, the next is read. A fault ends it early and is left in `progress`.
+/// The body as a stream. While one block is being sent, the next is read. A fault ends it early and
+/// is left in `progress`.
 pub fn stream(encoder: Encoder, progress: Progress) -> impl Stream<Item = io::Result<Bytes>> {
     let sending = Sending {
         progress,

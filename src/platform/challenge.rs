@@ -1,4 +1,5 @@
-//! `WWW-Authenticate`: what a bearer challenge says is wrong (RFC 6750 section 3, RFC 9110 section 11.6.1).
+//! `WWW-Authenticate`: what a bearer challenge says is wrong (RFC 6750 section 3, RFC 9110 section
+//! 11.6.1).
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 

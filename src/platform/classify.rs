@@ -1,5 +1,6 @@
-//! What an answer means. Every answer and every broken request becomes a verdict here and nowhere else, purely: no clock, no
-//! network, no policy. The class says what was seen; what happens next is decided elsewhere.
+//! What an answer means. Every answer and every broken request becomes a verdict here and nowhere
+//! else, purely: no clock, no network, no policy. The class says what was seen; what happens next
+//! is decided elsewhere.
 
 mod meaning;
 #[cfg(test)]
@@ -130,8 +131,8 @@ fn unanswered(sent: Sent) -> FailureClass {
     }
 }
 
-/// A throttle without `Retry-After`: the budget's reset when the budget is what ran out, else the platform's
-/// sentence "Retry the request in [n] seconds".
+/// A throttle without `Retry-After`: the budget's reset when the budget is what ran out, else the
+/// platform's sentence "Retry the request in n seconds".
 fn other_hint(limits: &super::Limits, error: &ErrorBody) -> Option<Duration> {
     let exhausted = limits.remaining.is_none_or(|left| left == 0);
     let reset = limits.reset_in.filter(|_| exhausted);

@@ -1,4 +1,5 @@
-//! One HTTP client, and so one connection pool, a lane: a tenant's stalled or broken connections are never another's.
+//! One HTTP client, and so one connection pool, a lane: a tenant's stalled or broken connections
+//! are never another's.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -1,6 +1,7 @@
-//! What an error body says, gathered from every dialect in the field: the platform's own (`message`, `code`, `details`,
-//! nested `errors`), RFC 6749 and 6750 (`error`, `error_description`, `scope`) and RFC 9457 (`title`, `detail`). A value of the
-//! wrong type is skipped; it does not cost the rest.
+//! What an error body says, gathered from every dialect in the field: the platform's own
+//! (`message`, `code`, `details`, nested `errors`), RFC 6749 and 6750 (`error`,
+//! `error_description`, `scope`) and RFC 9457 (`title`, `detail`). A value of the wrong type is
+//! skipped; it does not cost the rest.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,6 @@
-//! The json transport: one POST a request, its payload in base64 made while it is sent. Relies on `body` for bounded memory, on
-//! `classify` for every judgement, and on `progress` to end what does not move.
+//! The json transport: one POST a request, its payload in base64 made while it is sent. Relies on
+//! `body` for bounded memory, on `classify` for every judgement, and on `progress` to end what does
+//! not move.
 
 use std::error::Error;
 
@@ -7,7 +8,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, He
 use reqwest::{Body, Client, Request, Response};
 
 use super::body::{Encoder, PayloadFault, stream};
-use super::classify::{self, Asked, Ending, Heard, Trouble};
+use super::classify::{self, Asked, Ending, Heard, Sent, Trouble};
 use super::client::Clients;
 use super::progress::{Overdue, Progress, Timeouts};
 use super::receipt::Expected;
@@ -42,6 +43,8 @@ impl Platform for JsonPlatform {
 
 /// A response, read as far as it goes.
 pub struct Reply {
+    /// How much of the body was handed over when the headers came.
+    pub sent: Sent,
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
@@ -54,7 +57,8 @@ pub struct Broken {
     message: String,
 }
 
-/// Ends the body when the answer is in or the caller is gone; the connection would go on feeding it otherwise.
+/// Ends the body when the answer is in or the caller is gone; the connection would go on feeding it
+/// otherwise.
 struct AbandonOnDrop(Progress);
 
 impl Drop for AbandonOnDrop {
@@ -88,7 +92,7 @@ impl JsonPlatform {
             route: Route::Deliver,
             receipt: delivery.target.receipt,
             expected: &expected,
-            sent: progress.sent(),
+            sent: outcome.as_ref().map_or(progress.sent(), |reply| reply.sent),
             at: delivery.at,
             attempt: delivery.attempt,
             token: &delivery.token,
@@ -115,6 +119,7 @@ impl JsonPlatform {
                 return Err(self.broken_wait(overdue, progress));
             }
         };
+        let sent = progress.sent();
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let mut body = Vec::new();
@@ -124,6 +129,7 @@ impl JsonPlatform {
             Err(_) => Ending::Torn,
         };
         Ok(Reply {
+            sent,
             status,
             headers,
             body,
@@ -148,7 +154,8 @@ impl JsonPlatform {
     }
 }
 
-/// A damaged payload decides whatever the socket says: its body was cut short, so nothing of it can be stored.
+/// A damaged payload decides whatever the socket says: its body was cut short, so nothing of it can
+/// be stored.
 pub fn judge(
     asked: &Asked<'_>,
     outcome: Result<Reply, Broken>,

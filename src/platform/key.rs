@@ -1,11 +1,12 @@
-//! Idempotency keys: the same chunk has the same key on every retry, after every restart and in every grouping.
+//! Idempotency keys: the same chunk has the same key on every retry, after every restart and in
+//! every grouping.
 
 use ring::digest::{Context, SHA256};
 
 use crate::model::ChunkMeta;
 
-/// A part's key: lowercase hex SHA-256 over tenant, host and session (each preceded by its length as u32,
-/// little-endian), sequence (u64, little-endian) and the payload's BLAKE3.
+/// A part's key: lowercase hex SHA-256 over tenant, host and session (each preceded by its length
+/// as u32, little-endian), sequence (u64, little-endian) and the payload's BLAKE3.
 pub fn part_key(meta: &ChunkMeta) -> String {
     let mut hash = Context::new(&SHA256);
     let names = [
@@ -62,7 +63,8 @@ mod tests {
         })
     }
 
-    /// Computed by another implementation of `docs/PROTOCOL.md`. They may never change: a platform remembers keys.
+    /// Computed by another implementation of `docs/PROTOCOL.md`. They may never change: a platform
+    /// remembers keys.
     #[test]
     fn keys_are_those_of_the_protocol() {
         let counting: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());

@@ -1,6 +1,6 @@
-//! Limit headers of every dialect: when to come back and how much of the budget is left. A value that cannot be read is ignored,
-//! an absurd one is clamped. A date counts from the response's own `Date`, never from this host's clock; without one it is
-//! ignored.
+//! Limit headers of every dialect: when to come back and how much of the budget is left. A value
+//! that cannot be read is ignored, an absurd one is clamped. A date counts from the response's own
+//! `Date`, never from this host's clock; without one it is ignored.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use super::Limits;
 /// Nothing a server says delays longer than this.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// `X-RateLimit-Reset` is a Unix time from here on (2001-09-09), in milliseconds from a thousand times that.
+/// `X-RateLimit-Reset` is a Unix time from here on (2001-09-09), in milliseconds from a thousand
+/// times that.
 const EPOCH_FROM: u64 = 1_000_000_000;
 
 /// `Retry-After`: seconds or an HTTP date. The longest of several.
@@ -70,8 +71,9 @@ fn common(headers: &HeaderMap) -> Limits {
     }
 }
 
-/// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): `"name";r=50;t=30` and `"name";q=100;w=60`, of the
-/// policies that count requests the one with the least left. The drafts before it wrote `limit=100, remaining=50, reset=30`.
+/// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): `"name";r=50;t=30`
+/// and `"name";q=100;w=60`, of the policies that count requests the one with the least left. The
+/// drafts before it wrote `limit=100, remaining=50, reset=30`.
 fn draft(headers: &HeaderMap) -> Limits {
     let policies = items(headers, "ratelimit-policy");
     let policy = |name: &str| policies.iter().find(|policy| policy.name == name);

@@ -1,4 +1,5 @@
-//! What stands between a leased chunk and the cloud: transports, wire shapes and the classification of every answer.
+//! What stands between a leased chunk and the cloud: transports, wire shapes and the classification
+//! of every answer.
 
 mod body;
 mod challenge;
@@ -71,6 +72,10 @@ pub struct Delivery {
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a request, taken apart at once"
+)]
 pub enum Verdict {
     /// A receipt names every part.
     Delivered {

@@ -1,5 +1,5 @@
-//! What may be kept of a stranger's text: printable characters, a bounded number of them, and nothing that is part of the
-//! token that was sent.
+//! What may be kept of a stranger's text: printable characters, a bounded number of them, and
+//! nothing that is part of the token that was sent.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! What a running request knows of itself: how much of its body was handed over, when, and whether its payload failed. The
-//! body writes it, the watcher and the verdict read it.
+//! What a running request knows of itself: how much of its body was handed over, when, and whether
+//! its payload failed. The body writes it, the watcher and the verdict read it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Receipts: the only thing that counts as delivered. A status code says that somebody answered; a receipt says that the platform
-//! has these very chunks.
+//! Receipts: the only thing that counts as delivered. A status code says that somebody answered; a
+//! receipt says that the platform has these very chunks.
 
 use serde::Deserialize;
 
@@ -56,8 +56,7 @@ pub fn read(body: &[u8], expected: &Expected) -> Receipt {
                 sequence: *sequence,
             };
         }
-        let statuses = named().filter_map(|part| part.status.as_deref());
-        match statuses.last() {
+        match named().next().and_then(|part| part.status.as_deref()) {
             Some("stored") => {}
             Some("duplicate") => duplicates += 1,
             Some(_) | None => {

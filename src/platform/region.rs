@@ -1,5 +1,5 @@
-//! Region presets: where a region's API and token endpoint are. A convenience only: regions are added faster than releases, so a
-//! configuration may always state both URLs itself.
+//! Region presets: where a region's API and token endpoint are. A convenience only: regions are
+//! added faster than releases, so a configuration may always state both URLs itself.
 
 /// The addresses of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,8 @@
-//! The json transport against a raw TCP server that reads and writes what a script says, byte for byte.
+//! The json transport against a raw TCP server that reads and writes what a script says, byte for
+//! byte.
 
 mod faults;
+mod payload;
 mod server;
 
 use std::io::Cursor;

@@ -1,5 +1,6 @@
-//! The json transport's request, up to its payload. The shape is normative in `docs/PROTOCOL.md`; `payload` is the
-//! last member, so that everything before it can be built in one piece and the rest streamed.
+//! The json transport's request, up to its payload. The shape is normative in `docs/PROTOCOL.md`;
+//! `payload` is the last member, so that everything before it can be built in one piece and the
+//! rest streamed.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use super::hold::{self, Held, Purpose};
 pub fn drain(
     mut holder: Holder,
     spec: DrainSpec,
-    watch: &(dyn Fn(&Snapshot) + Send + Sync),
+    watch: Option<&(dyn Fn(&Snapshot) + Send + Sync)>,
 ) -> Result<Held<DrainReport>, Refusal> {
     let runtime = hold::runtime()?;
     let held = runtime.block_on(async {

@@ -20,8 +20,13 @@ use super::Role;
 use super::notify;
 use super::signals::Signals;
 
-/// How often status and progress look at the numbers.
+#[cfg(test)]
+mod tests;
+
+/// How often progress looks at the numbers, and everybody at the index.
 const LOOK: Duration = Duration::from_millis(500);
+/// And the status line, in looks: a snapshot asks the index for every tenant.
+const STATUS_EACH: u32 = 10;
 /// In-flight work after the index is lost.
 const AFTER_LOSS: Duration = Duration::from_secs(5);
 /// The rest of an end that must not hang on a broken index.
@@ -32,7 +37,7 @@ pub struct Purpose<'a, T> {
     /// Ends when the holder has done what it holds the store for.
     pub work: std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>,
     /// Told the numbers twice a second.
-    pub watch: &'a (dyn Fn(&Snapshot) + Send + Sync),
+    pub watch: Option<&'a (dyn Fn(&Snapshot) + Send + Sync)>,
 }
 
 /// How a hold ended.
@@ -71,7 +76,7 @@ pub async fn hold<T>(holder: Holder, purpose: Purpose<'_, T>) -> Result<Held<T>,
             Ended::Fault(cause) => Held::Faulted(cause),
         },
         done = work => Held::Done(done),
-        () = look(&holder, purpose.watch) => unreachable!("looking never ends"),
+        cause = look(&holder, purpose.watch) => leave(&*running, &cause).await,
     };
 
     notify::stopping(grace);
@@ -101,21 +106,32 @@ fn on_socket(error: &io::Error) -> Refusal {
     Refusal::new(Code::Storage, format!("control socket: {error}"))
 }
 
-async fn look(holder: &Holder, watch: &(dyn Fn(&Snapshot) + Send + Sync)) {
+/// Tells the numbers to whoever wants them. Ends with the cause when the index is lost: an engine that nothing
+/// arrives at would never notice.
+async fn look(holder: &Holder, watch: Option<&(dyn Fn(&Snapshot) + Send + Sync)>) -> String {
     let mut told = String::new();
-    loop {
+    for count in 1_u32.. {
         tokio::time::sleep(LOOK).await;
+        if let Some(cause) = holder.store.index_lost() {
+            return cause;
+        }
+        if watch.is_none() && !count.is_multiple_of(STATUS_EACH) {
+            continue;
+        }
         let asked = holder.clone();
         let Ok(snapshot) = tokio::task::spawn_blocking(move || snapshot(&asked)).await else {
             continue;
         };
-        watch(&snapshot);
+        if let Some(watch) = watch {
+            watch(&snapshot);
+        }
         let status = notify::status_line(&snapshot);
         if status != told {
             notify::status(&snapshot);
             told = status;
         }
     }
+    std::future::pending().await
 }
 
 /// In-flight work settles for a moment in the journal; then the process ends without touching the index.
@@ -149,7 +165,7 @@ pub fn run(mut holder: Holder) -> Result<Held<()>, Refusal> {
         holder.running = Some(super::start(&holder, Role::of("run")).await?);
         let purpose = Purpose {
             work: Box::pin(std::future::pending::<()>()),
-            watch: &|_| {},
+            watch: None,
         };
         hold(holder, purpose).await
     });

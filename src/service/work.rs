@@ -15,7 +15,7 @@ use crate::control::{Refusal, words};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, Timestamp, WorkersView};
 use crate::platform::{JsonPlatform, Platform, Target, Timeouts};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreView};
 
 use super::slots::slots;
 
@@ -42,6 +42,7 @@ struct Work {
     engine: Engine,
     role: Role,
     store: Store,
+    grace: Duration,
     slots: BTreeMap<TenantId, Arc<dyn TokenSource>>,
     /// This process lets go of the store: whoever waits for a drain asks its successor.
     leaving: CancellationToken,
@@ -72,6 +73,7 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         engine,
         role,
         store: holder.store.clone(),
+        grace: holder.config.pool.grace,
         slots: slots.into_iter().collect(),
         leaving: CancellationToken::new(),
     }))
@@ -111,14 +113,6 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
 }
 
 impl Work {
-    fn bytes_waiting(&self) -> BTreeMap<TenantId, u64> {
-        let tenants = self.store.view().tenants;
-        let waiting = tenants
-            .into_iter()
-            .map(|(tenant, counts)| (tenant, counts.live.bytes));
-        waiting.collect()
-    }
-
     /// The drain itself, or as much of it as this process did before it lets go of the store.
     async fn drain(&self, spec: DrainSpec) -> DrainReport {
         let settings = DrainSettings {
@@ -132,7 +126,11 @@ impl Work {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
             report = self.engine.drain(settings, &progress) => report_of(report),
-            () = self.leaving.cancelled() => handed_over(&before, &self.delivered()),
+            () = self.leaving.cancelled() => {
+                // What is on the wire still counts.
+                self.engine.stop(self.grace).await;
+                handed_over(&before, &self.delivered())
+            }
         }
     }
 
@@ -159,8 +157,9 @@ impl Running for Work {
         self.role.command
     }
 
-    fn lanes(&self) -> BTreeMap<TenantId, Lane> {
-        let waiting = self.bytes_waiting();
+    fn lanes(&self, view: &StoreView) -> BTreeMap<TenantId, Lane> {
+        let waiting = view.tenants.iter();
+        let waiting: BTreeMap<_, _> = waiting.map(|(t, counts)| (t, counts.live.bytes)).collect();
         let lanes = self.engine.lanes().into_iter().map(|(tenant, view)| {
             let left = waiting.get(&tenant).copied().unwrap_or(0);
             let lane = Lane {

@@ -534,8 +534,12 @@ fn write(inner: &Inner, active: &mut Active, planned: &[Planned]) -> io::Result<
         parts.extend([head.as_slice(), &frame.payload, &ZEROS[..padding]]);
     }
     let end = align(at, PAGE);
+    if inner.sabotaged.is(Sabotage::AnswerBeforeWrite) {
+        answer_early(planned);
+    }
     stop_at("writing");
     segment.file()?.write_at(&parts, active.end)?;
+    stop_at("between_frames_and_words");
     if !words.is_empty() {
         segment.write_words(active.next_ordinal, &words)?;
     }

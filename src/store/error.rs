@@ -80,7 +80,7 @@ pub enum EnqueueError {
 
 /// A limit that is reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("store full: {what}; {refused} more bytes refused; nothing was removed.{most}")]
+#[error("store full: {what}; {refused} more bytes refused; nothing was removed.{most}", refused = thousands(*refused))]
 pub struct Full {
     /// Which limit, and by how much.
     pub what: String,
@@ -94,7 +94,8 @@ pub struct Full {
 /// The storage error that stops intake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "disk sync failed at {at}: {cause} (segment {segment}). Accepting nothing until a sync succeeds; {safe} earlier chunks are safe and still being delivered"
+    "disk sync failed at {at}: {cause} (segment {segment}). Accepting nothing until a sync succeeds; {safe} earlier chunks are safe and still being delivered",
+    safe = thousands(*safe)
 )]
 pub struct Latched {
     pub at: Timestamp,
@@ -116,4 +117,28 @@ pub enum StoreError {
     Damaged,
     #[error("the store is closing")]
     Closing,
+}
+
+/// `262,144`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let shown = [0, 17, 999, 1204, 262_144, 1_000_000].map(thousands);
+        assert_eq!(shown, ["0", "17", "999", "1,204", "262,144", "1,000,000"]);
+    }
 }

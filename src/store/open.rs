@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use super::commit::CommitQueue;
+use super::commit::NoteAt;
 use super::error::OpenError;
 use super::index::{Change, Index, Opened, Owed};
 use super::inner::{Inner, SegmentSlot, solo_name};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Closed, Ledger, LedgerError};
-use super::notes::Notes;
+use super::notes::{BurialRef, Notes};
 use super::record::{Location, Note};
 use super::recover::{self, Inventory, Survey};
 use super::scan::{Found, walk};
@@ -24,7 +25,7 @@ use super::types::Settings;
 use super::word::{Slot, Word};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::model::{ChunkState, Digest};
+use crate::model::{ChunkState, DeadReason, Digest, Timestamp};
 
 const LOCK: &str = "lock";
 
@@ -254,6 +255,19 @@ fn read_segments(
             .and_then(|(segment, _)| segment.read_word(burial.at.ordinal).ok());
         matches!(word, Some(Slot::Word(word)) if word.state == ChunkState::Dead)
     });
+    for (key, at, version) in std::mem::take(&mut survey.dead) {
+        // Its note is damaged. It stays a dead letter that can be redriven, purged or exported.
+        notes.burials.entry(key).or_insert(BurialRef {
+            note: NoteAt {
+                segment: at.segment,
+                start: u32::MAX,
+            },
+            at,
+            version,
+            reason: DeadReason::ReasonLost,
+            died_at: Timestamp(0),
+        });
+    }
     Ok((survey, notes))
 }
 

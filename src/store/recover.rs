@@ -18,7 +18,7 @@ use super::sessions::Sessions;
 use super::types::Damage;
 use super::word::Word;
 use crate::disk::Disk;
-use crate::model::{ChunkMeta, ChunkState};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState};
 use crate::sabotage::{Sabotage, Sabotaged};
 
 /// The segment files that are there, and what should be there.
@@ -257,6 +257,8 @@ pub struct Survey {
     pub solos: BTreeSet<u64>,
     /// Chunks that were on the wire when the process ended.
     pub crashed: Vec<(Location, u32)>,
+    /// Dead letters by their words; their notes should say why.
+    pub dead: Vec<(ChunkKey, Location, u16)>,
     /// Words that could not be read, and what they are taken for.
     pub rewrite: Vec<(Location, Word)>,
 }
@@ -382,6 +384,7 @@ impl Survey {
                 state.owed += 1;
                 self.live += 1;
             }
+            ChunkState::Dead => self.dead.push((meta.key.clone(), at, word.version)),
             ChunkState::Delivered => {
                 state.delivered_high = state.delivered_high.max(Some(meta.key.sequence));
             }

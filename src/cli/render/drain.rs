@@ -84,7 +84,7 @@ fn reason(part: &DrainedTenant, now: Timestamp) -> String {
         let _ = write!(text, " until {}", words::moment_of(until, now));
     }
     let told = part.reason.trim_end_matches('.');
-    if !told.is_empty() && part.outcome != DrainOutcome::Throttled {
+    if !told.is_empty() && told != word && part.outcome != DrainOutcome::Throttled {
         let _ = write!(text, ": {told}");
     }
     text

@@ -1,12 +1,16 @@
 //! From replies to text for people; pure. The same reply prints the same way whoever answered it.
 
 mod dead;
+#[cfg(feature = "sandbox")]
+mod demo;
 mod drain;
 mod hold;
 mod stats;
 mod why;
 
 pub use dead::{dead_letters, letter};
+#[cfg(feature = "sandbox")]
+pub use demo::demo;
 pub use drain::{drain_line, drain_table};
 pub use hold::hold_line;
 pub use stats::{balance_line, fsck, stats, tenants};

@@ -1,6 +1,6 @@
 //! The socket and the store behind it: the same answer whoever gives it, and nothing half-done when one side goes.
 
-mod support;
+pub mod support;
 
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex};

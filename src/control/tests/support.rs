@@ -19,7 +19,7 @@ use crate::control::server;
 use crate::control::socket::SocketPath;
 use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, Finding};
 use crate::model::{Count, DeadReason, SessionKey, TenantId, Timestamp, WorkersView};
-use crate::store::{NewChunk, SequenceChoice, Store, StoreError};
+use crate::store::{NewChunk, SequenceChoice, Store, StoreError, StoreView};
 
 pub fn tenant() -> TenantId {
     "acme".parse().unwrap()
@@ -39,17 +39,45 @@ pub fn chunk(session: &str, sequence: SequenceChoice) -> NewChunk {
 }
 
 /// An engine that has nothing to do and says so.
-struct Fake(&'static str);
+pub struct Fake {
+    command: &'static str,
+    ended: Option<Ended>,
+    stops: bool,
+}
 
 pub fn fake(command: &'static str) -> Arc<dyn Running> {
-    Arc::new(Fake(command))
+    Arc::new(Fake::command(command))
+}
+
+impl Fake {
+    pub fn command(command: &'static str) -> Self {
+        Self {
+            command,
+            ended: None,
+            stops: true,
+        }
+    }
+
+    pub fn ending(ended: Ended) -> Self {
+        Self {
+            ended: Some(ended),
+            ..Self::command("run")
+        }
+    }
+
+    pub fn that_never_stops(self) -> Self {
+        Self {
+            stops: false,
+            ..self
+        }
+    }
 }
 
 impl Running for Fake {
     fn command(&self) -> &'static str {
-        self.0
+        self.command
     }
-    fn lanes(&self) -> BTreeMap<TenantId, Lane> {
+    fn lanes(&self, _: &StoreView) -> BTreeMap<TenantId, Lane> {
         BTreeMap::from([(tenant(), Lane::default())])
     }
     fn workers(&self) -> WorkersView {
@@ -75,13 +103,20 @@ impl Running for Fake {
         Box::pin(std::future::ready(Vec::new()))
     }
     fn hand_over(&self) -> bool {
-        self.0 == "drain"
+        self.command == "drain"
     }
     fn stop(&self, _: Duration) -> Later<'_, ()> {
-        Box::pin(std::future::ready(()))
+        if self.stops {
+            Box::pin(std::future::ready(()))
+        } else {
+            Box::pin(std::future::pending())
+        }
     }
     fn ended(&self) -> Later<'_, Ended> {
-        Box::pin(std::future::pending())
+        match self.ended.clone() {
+            Some(ended) => Box::pin(std::future::ready(ended)),
+            None => Box::pin(std::future::pending()),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The classification table: status, headers and body to a class. One function a family of statuses, in the order of the table.
+//! The classification table: status, headers and body to a class. One function a family of
+//! statuses, in the order of the table.
 
 use super::{Asked, Ending, Heard, Sent, content_kind, unanswered};
 use crate::model::{FailureClass, Missing, Route};
@@ -83,7 +84,8 @@ pub fn of(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Meaning {
     Meaning::Failed(failed)
 }
 
-/// 200, 201 and 208: delivered if the body is a receipt, else from somebody who is not the platform.
+/// 200, 201 and 208: delivered if the body is a receipt, else from somebody who is not the
+/// platform.
 fn accepted(asked: &Asked<'_>, heard: &Heard<'_>) -> Meaning {
     if asked.receipt == ReceiptPolicy::Status && asked.sent == Sent::All {
         return Meaning::Delivered {
@@ -198,7 +200,8 @@ fn claimed_scope(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Opt
     })
 }
 
-/// "… missing the following permission(s): [recording:recording:upload]": words of several pieces joined by colons.
+/// "… missing the following permission(s): `recording:recording:upload`": words of several pieces
+/// joined by colons.
 fn permissions(error: &ErrorBody) -> String {
     let texts = error.permissions.iter().chain(&error.messages);
     let named = texts.map(|text| {

@@ -1,4 +1,4 @@
-//! Every way in which a request can go wrong on the wire or on the disk.
+//! Every way in which a request can go wrong on the wire.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,15 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::model::Route;
-use crate::platform::body::PayloadFault;
-use crate::platform::classify::{Asked, Ending, Sent};
-use crate::platform::json::{Reply, judge};
-use crate::platform::receipt::Expected;
 use FailureClass::*;
-use reqwest::header::HeaderMap;
 
-/// For tests in which a wait must run out. Far longer than a loaded machine needs for anything else in them.
+/// For tests in which a wait must run out. Far longer than a loaded machine needs for anything else
+/// in them.
 pub fn impatient() -> Timeouts {
     Timeouts {
         connect: Duration::from_secs(5),
@@ -25,7 +20,7 @@ pub fn impatient() -> Timeouts {
 }
 
 /// Endless bytes that end as told, and count how many were read.
-struct Tap {
+pub struct Tap {
     left: u64,
     read: Arc<AtomicU64>,
     end: Option<io::ErrorKind>,
@@ -33,7 +28,7 @@ struct Tap {
 }
 
 impl Tap {
-    fn of(bytes: u64, end: Option<io::ErrorKind>) -> Self {
+    pub fn of(bytes: u64, end: Option<io::ErrorKind>) -> Self {
         Self {
             left: bytes,
             read: Arc::default(),
@@ -67,14 +62,14 @@ impl Drop for Tap {
 }
 
 /// One part that announces `bytes`.
-fn tapped(url: &str, bytes: u64, tap: Tap) -> Delivery {
+pub fn tapped(url: &str, bytes: u64, tap: Tap) -> Delivery {
     let mut delivery = delivery(url, &[Vec::new()]);
     delivery.parts[0].meta.bytes = bytes;
     delivery.parts[0].payload = Box::new(tap);
     delivery
 }
 
-async fn record(timeouts: Timeouts, delivery: Delivery) -> FailureRecord {
+pub async fn record(timeouts: Timeouts, delivery: Delivery) -> FailureRecord {
     let answer = JsonPlatform::new(timeouts).deliver(delivery).await;
     failure(answer).record
 }
@@ -90,85 +85,7 @@ async fn played_with(timeouts: Timeouts, payload_bytes: usize, script: Vec<Step>
     record(timeouts, delivery).await
 }
 
-const MIB: u64 = 1024 * 1024;
-
-#[tokio::test]
-async fn a_damaged_payload_is_never_completed_and_never_delivered() {
-    let damaged = Some(io::ErrorKind::InvalidData);
-    for bytes in [10, 3 * MIB] {
-        let server = Server::playing(vec![Step::ReadToEnd]).await;
-        let delivery = tapped(&server.url, bytes, Tap::of(bytes, damaged));
-        let record = record(Timeouts::default(), delivery).await;
-        assert_eq!((record.class, record.status), (Damaged, None));
-        assert!(
-            record
-                .message
-                .starts_with("the payload of sequence 7 is damaged")
-        );
-        let seen = server.seen().await;
-        assert!(!seen.has_head() || seen.body().len() < seen.announced());
-    }
-}
-
-#[test]
-fn a_damaged_payload_is_damaged_even_if_the_server_says_stored() {
-    let payloads = vec![noise(10)];
-    let fault = || PayloadFault::Damaged {
-        sequence: 7,
-        source: io::ErrorKind::InvalidData.into(),
-    };
-    let reply = |status| Reply {
-        status,
-        headers: HeaderMap::new(),
-        body: receipt(&payloads, "stored").into_bytes(),
-        ending: Ending::Whole,
-    };
-    let expected = Expected {
-        session: "s1".parse().unwrap(),
-        parts: vec![(7, Digest::of(&payloads[0]))],
-    };
-    let token = Token::new(SECRET.into(), Generation(3));
-    let asked = Asked {
-        route: Route::Deliver,
-        receipt: ReceiptPolicy::Body,
-        expected: &expected,
-        sent: Sent::All,
-        at: Timestamp(0),
-        attempt: 1,
-        token: &token,
-    };
-    assert_eq!(judge(&asked, Ok(reply(200)), None).verdict, DELIVERED);
-    for status in [200, 208, 401, 429] {
-        let answer = judge(&asked, Ok(reply(status)), Some(fault()));
-        assert_eq!(failure(answer).record.class, Damaged, "{status}");
-    }
-}
-
-#[tokio::test]
-async fn a_payload_of_another_length_is_damaged() {
-    for held in [2 * MIB - 1, 2 * MIB + 1] {
-        let server = Server::playing(vec![Step::ReadToEnd]).await;
-        let delivery = tapped(&server.url, 2 * MIB, Tap::of(held, None));
-        assert_eq!(record(Timeouts::default(), delivery).await.class, Damaged);
-        let seen = server.seen().await;
-        assert!(seen.body().len() < seen.announced());
-    }
-}
-
-#[tokio::test]
-async fn a_disk_that_cannot_be_read_is_transient_and_not_the_networks_fault() {
-    let server = Server::playing(vec![Step::ReadToEnd]).await;
-    let tap = Tap::of(MIB, Some(io::ErrorKind::HostUnreachable));
-    let record = record(Timeouts::default(), tapped(&server.url, 2 * MIB, tap)).await;
-    assert_eq!(record.class, Transient);
-    assert!(
-        record
-            .message
-            .starts_with("reading the payload of sequence 7"),
-        "{}",
-        record.message
-    );
-}
+pub const MIB: u64 = 1024 * 1024;
 
 #[tokio::test]
 async fn a_refused_connection_is_transient() {
@@ -277,8 +194,9 @@ async fn an_answer_before_the_bodys_end_is_heard() {
     }
 }
 
-/// A server that closes with bytes unread breaks the connection behind its answer. The answer is read before every write, so only
-/// one that comes within the very write that the break stops is lost (1 in 100 on loopback): then the request is sent again.
+/// A server that closes with bytes unread breaks the connection behind its answer. The answer is
+/// read before every write, so only one that comes within the very write that the break stops is
+/// lost (1 in 100 on loopback): then the request is sent again.
 #[tokio::test]
 async fn an_answer_before_a_reset_is_heard_or_the_request_is_sent_again() {
     for _ in 0..10 {
@@ -292,7 +210,8 @@ async fn an_answer_before_a_reset_is_heard_or_the_request_is_sent_again() {
     panic!("ten answers in a row were lost");
 }
 
-/// The record of a long request that the server refuses as soon as it begins, and what it does then.
+/// The record of a long request that the server refuses as soon as it begins, and what it does
+/// then.
 async fn refused_early(ending: Option<Step>) -> FailureRecord {
     let refusal = r#"{"message":"Request too large.","code":"request.too.large","status":413}"#;
     let answer = http("413 Payload Too Large", &[], refusal).into();
@@ -300,6 +219,19 @@ async fn refused_early(ending: Option<Step>) -> FailureRecord {
     let server = Server::playing(script.into_iter().chain(ending).collect()).await;
     let delivery = tapped(&server.url, 64 * MIB, Tap::of(64 * MIB, None));
     record(Timeouts::default(), delivery).await
+}
+
+#[tokio::test]
+async fn stored_is_not_believed_of_a_payload_that_was_not_sent() {
+    let payload = vec![b'x'; 8 << 20];
+    let answer = Step::Write(stored(std::slice::from_ref(&payload)).into());
+    let server = Server::playing(vec![Step::ReadSome(1000), answer, Step::ReadToEnd]).await;
+    let record = record(Timeouts::default(), delivery(&server.url, &[payload])).await;
+    assert_eq!(record.class, Unrecognised);
+    assert_eq!(
+        record.message,
+        "status 200 came before the payload was sent"
+    );
 }
 
 #[tokio::test]

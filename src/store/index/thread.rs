@@ -202,9 +202,7 @@ impl Index {
         self.shared.filled.notify_one();
         match answer.recv_timeout(patience) {
             Ok(value) => Ok(value),
-            Err(RecvTimeoutError::Disconnected) => Err(IndexFault::LostBefore(
-                self.lost().unwrap_or_else(|| "closed".into()),
-            )),
+            Err(RecvTimeoutError::Disconnected) => Err(IndexFault::LostBefore(self.why_lost())),
             Err(RecvTimeoutError::Timeout) => {
                 let fault = IndexFault::Silent(patience.as_secs());
                 if fatal {
@@ -213,6 +211,19 @@ impl Index {
                 Err(fault)
             }
         }
+    }
+
+    /// The thread let go of a question: it is about to say why, unless it was closed.
+    fn why_lost(&self) -> String {
+        let queue = self.shared.lock();
+        let (queue, _) = self
+            .shared
+            .drained
+            .wait_timeout_while(queue, SILENCE, |queue| {
+                queue.lost.is_none() && !queue.closed
+            })
+            .expect("no holder panics");
+        queue.lost.clone().unwrap_or_else(|| "closed".into())
     }
 
     /// Applies and syncs everything, leaves the mark, and ends the thread. sled is dropped there and nowhere else.

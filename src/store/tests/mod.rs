@@ -1,5 +1,7 @@
 //! The store as a whole, over real files.
 
+mod damage;
+mod faults;
 mod model;
 mod support;
 

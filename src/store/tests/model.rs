@@ -7,11 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::support::{failure, key, new_chunk, payload_of, session, settings};
+use super::support::{copy_dir, failure, key, new_chunk, payload_of, seed, session, settings};
 use crate::clock::SystemClock;
 use crate::disk::simulated::{Faults, SimulatedDisk};
 use crate::model::{ChunkKey, ChunkState, DeadReason};
@@ -531,19 +530,6 @@ impl History {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 fn run(seed: u64, sabotaged: Sabotaged) -> Result<Faults, String> {
     let mut history = History::new(seed, sabotaged);
     let steps = history.random.usize(10..50);
@@ -565,16 +551,9 @@ fn histories() -> u64 {
         .unwrap_or(500)
 }
 
-fn first_seed() -> u64 {
-    let given = std::env::var("REELAY_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| fastrand::u64(..1 << 40))
-}
-
 #[test]
 fn the_store_agrees_with_the_model_through_every_history() {
-    let first = first_seed();
+    let first = seed();
     println!(
         "{} histories from seed {first} (REELAY_SEED, REELAY_HISTORIES)",
         histories()

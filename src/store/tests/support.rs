@@ -154,3 +154,24 @@ pub fn drain(store: &Store, name: &str) -> Vec<(u64, Vec<u8>)> {
     }
     delivered
 }
+
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The seed of a random test: the environment's, or a fresh one. The test prints it.
+pub fn seed() -> u64 {
+    let given = std::env::var("REELAY_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| fastrand::u64(..1 << 40))
+}

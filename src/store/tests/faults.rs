@@ -1,0 +1,324 @@
+//! Single faults with a name: what a producer is told, and what goes on all the same.
+
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Barrier};
+
+use super::support::{Fixture, drain, new_chunk, payload_of, session, settings};
+use crate::clock::SystemClock;
+use crate::disk::simulated::SimulatedDisk;
+use crate::sabotage::{Sabotage, Sabotaged};
+use crate::store::frame::{self, HEADER, Kind};
+use crate::store::segment::NewFrame;
+use crate::store::{EnqueueError, Outcome, SequenceChoice, Settings, Store, StoreError};
+
+fn simulated(settings: Settings) -> (Store, SimulatedDisk, tempfile::TempDir) {
+    let (disk, dir) = (SimulatedDisk::new(1), tempfile::tempdir().unwrap());
+    let on = Arc::new(disk.clone());
+    let store = Store::open_on(dir.path(), settings, Arc::new(SystemClock), on).unwrap();
+    (store, disk, dir)
+}
+
+fn put(store: &Store, tenant: &str, name: &str, bytes: &[u8]) -> Result<Outcome, EnqueueError> {
+    let chunk = new_chunk(
+        tenant,
+        name,
+        SequenceChoice::Next {
+            refuse_repeat: false,
+        },
+    );
+    let mut bytes = bytes;
+    store
+        .enqueue(chunk, &mut bytes)
+        .map(|enqueued| enqueued.outcome)
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_accepted_and_everything_is_delivered_until_one_succeeds() {
+    let (store, disk, _dir) = simulated(settings());
+    put(&store, "acme", "s1", b"safe").unwrap();
+    disk.fail_next_syncs(1_000_000);
+    let error = put(&store, "acme", "s1", b"unsafe").unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("disk sync failed at "), "{text}");
+    assert!(
+        text.contains("Input/output error (segment 00000001)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 earlier chunks are safe and still being delivered"),
+        "{text}"
+    );
+    assert!(matches!(
+        put(&store, "acme", "s1", b"still"),
+        Err(EnqueueError::Latched(_))
+    ));
+    assert_eq!(drain(&store, "s1"), [(0, b"safe".to_vec())]);
+    disk.fail_next_syncs(0);
+    let accepted = std::iter::repeat_with(|| put(&store, "acme", "s1", b"again")).find(|answer| {
+        std::thread::yield_now();
+        !matches!(answer, Err(EnqueueError::Latched(_)))
+    });
+    assert!(matches!(accepted, Some(Ok(Outcome::Accepted))));
+    assert_eq!(drain(&store, "s1").len(), 1);
+}
+
+#[test]
+fn a_full_store_refuses_with_its_numbers_and_removes_nothing() {
+    let (store, _disk, _dir) = simulated(Settings {
+        max_bytes: 300_000,
+        ..settings()
+    });
+    for _ in 0..2 {
+        put(&store, "acme", "s1", &[7; 100_000]).unwrap();
+    }
+    let refused = put(&store, "globex", "s1", &[8; 100_000])
+        .unwrap_err()
+        .to_string();
+    assert!(refused.starts_with("store full: "), "{refused}");
+    assert!(
+        refused.contains("100,000 more bytes refused; nothing was removed."),
+        "{refused}"
+    );
+    assert!(refused.ends_with("Most is acme: 195 KiB"), "{refused}");
+    assert_eq!(drain(&store, "s1").len(), 2);
+}
+
+#[test]
+fn a_tenant_beyond_its_share_leaves_room_for_the_others() {
+    let (store, _disk, _dir) = simulated(Settings {
+        max_bytes: 1_000_000,
+        ..settings()
+    });
+    let mut accepted = 0;
+    while put(&store, "acme", "s1", &[7; 50_000]).is_ok() {
+        accepted += 1;
+    }
+    assert!(accepted * 50_000 < 800_000, "{accepted}");
+    put(&store, "globex", "s1", &[8; 50_000]).unwrap();
+}
+
+#[test]
+fn no_space_for_a_segment_is_a_typed_refusal() {
+    let (store, disk, _dir) = simulated(settings());
+    disk.set_free_bytes(1000);
+    let refused = put(&store, "acme", "s1", b"x").unwrap_err();
+    assert!(matches!(refused, EnqueueError::Full(_)), "{refused}");
+    disk.set_free_bytes(u64::MAX);
+    put(&store, "acme", "s1", b"x").unwrap();
+}
+
+#[test]
+fn two_enqueues_of_one_key_at_once_make_one_chunk_and_one_answer_each() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let barrier = Barrier::new(2);
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    fixture.put(&store, "s1", 5).unwrap().outcome
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let accepted = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Outcome::Accepted)
+        .count();
+    assert_eq!(
+        (accepted, store.view().balance.enqueued),
+        (1, 1),
+        "{outcomes:?}"
+    );
+}
+
+/// Gives one byte for each permission.
+struct Trickle(Receiver<u8>);
+
+impl Read for Trickle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.recv() {
+            Ok(byte) => {
+                buffer[0] = byte;
+                Ok(1)
+            }
+            Err(_) => Ok(0),
+        }
+    }
+}
+
+#[test]
+fn a_producer_that_trickles_delays_nobody() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let (more, bytes) = sync_channel(0);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            let chunk = new_chunk("acme", "slow", SequenceChoice::Exactly(0));
+            store.enqueue(chunk, &mut Trickle(bytes)).unwrap()
+        });
+        more.send(b'a').unwrap();
+        // The slow one is in the middle of its payload for as long as all of these take.
+        std::thread::scope(|fast| {
+            for producer in 0..16 {
+                let (fixture, store) = (&fixture, &store);
+                fast.spawn(move || {
+                    for sequence in 0..20 {
+                        fixture
+                            .put(store, &format!("fast-{producer}"), sequence)
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(store.view().balance.enqueued, 320);
+        more.send(b'b').unwrap();
+        drop(more);
+        assert_eq!(slow.join().unwrap().bytes, 2);
+    });
+}
+
+#[test]
+fn a_source_that_changes_while_it_is_read_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for (announced, given) in [
+        (10, 9),
+        (10, 11),
+        (2_000_000, 1_999_999),
+        (2_000_000, 2_000_001),
+    ] {
+        let mut chunk = new_chunk("acme", "s1", SequenceChoice::Exactly(0));
+        chunk.length = Some(announced);
+        let bytes = vec![1; given];
+        let refused = store.enqueue(chunk, &mut bytes.as_slice()).unwrap_err();
+        assert!(
+            matches!(refused, EnqueueError::LengthChanged { .. }),
+            "{refused}"
+        );
+    }
+    let empty = fixture.put_bytes(&store, "s1", SequenceChoice::Exactly(0), b"");
+    assert!(matches!(empty, Err(EnqueueError::Empty)));
+    assert_eq!(store.view().balance.enqueued, 0);
+    let left: Vec<_> = std::fs::read_dir(fixture.dir().join("segments"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// The payload of the first chunk is, at its very place, a frame that would be valid there. Its own header is destroyed.
+#[test]
+fn a_frame_inside_a_payload_is_never_taken_for_a_chunk() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let payload = vec![0x11; 8192];
+    fixture
+        .put_bytes(&store, "s1", SequenceChoice::Exactly(0), &payload)
+        .unwrap();
+    fixture.put(&store, "s1", 1).unwrap();
+    let slot = store.inner.segments().values().next().cloned().unwrap();
+    let segment = &slot.segment;
+    let start = segment.layout.data_start() as u32;
+    let head = segment.read_frame(start).unwrap();
+    let meta = crate::store::recover::read_chunk(&head).unwrap();
+    let mut forged = meta.clone();
+    forged.key.sequence = 77;
+    let frame = NewFrame {
+        kind: Kind::Chunk {
+            ordinal: 0,
+            payload_bytes: 100,
+            solo: None,
+        },
+        record: crate::store::record::ChunkRecord::encode(&forged),
+        block_crcs: frame::block_checksums(&[0x11; 100]),
+        payload: vec![0x11; 100],
+        number: 9,
+        accepted_at: head.header.accepted_at,
+    };
+    for at in [
+        head.payload_at().next_multiple_of(16),
+        head.payload_at().next_multiple_of(4096),
+    ] {
+        let synced = head.header.synced;
+        let mut bytes = frame.encode_as(frame.kind, segment.nonce, at, synced, true);
+        bytes.extend_from_slice(&frame.payload);
+        segment.file().unwrap().write_at(&[&bytes], at).unwrap();
+    }
+    segment
+        .file()
+        .unwrap()
+        .write_at(&[&[0; HEADER]], start.into())
+        .unwrap();
+    store.abandon();
+    let store = fixture.open();
+    assert_eq!(drain(&store, "s1"), [(1, payload_of("s1", 1))]);
+    let balance = store.view().balance;
+    assert_eq!(
+        (balance.enqueued, balance.dead, balance.balanced),
+        (2, 1, true)
+    );
+}
+
+#[test]
+fn an_index_that_panics_or_hangs_stops_leasing_and_nothing_else() {
+    for sabotage in [Sabotage::PanicIndex, Sabotage::HangIndex] {
+        let fixture = Fixture::new();
+        let store = fixture.open_with(Settings {
+            sabotaged: Sabotaged::NONE.with(sabotage),
+            ..settings()
+        });
+        fixture.put(&store, "s1", 0).unwrap();
+        let lost = store.lease(&session("s1"));
+        assert!(
+            matches!(lost, Err(StoreError::IndexLost { .. })),
+            "{sabotage:?}"
+        );
+        assert!(store.index_lost().is_some());
+        fixture.put(&store, "s1", 1).unwrap();
+        store.close().unwrap();
+        let store = fixture.open();
+        assert_eq!(drain(&store, "s1").len(), 2, "{sabotage:?}");
+    }
+}
+
+#[test]
+fn a_late_chunk_is_late_and_a_hole_is_a_gap() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for sequence in [3, 4, 8] {
+        fixture.put(&store, "s1", sequence).unwrap();
+    }
+    let gaps = |store: &Store| {
+        let head = store.head(&session("s1")).unwrap().unwrap();
+        let gaps: Vec<_> = head.gaps.iter().map(|gap| (gap.first, gap.last)).collect();
+        (head.sequence, head.late, gaps)
+    };
+    assert_eq!(gaps(&store), (3, false, vec![]));
+    for _ in 0..2 {
+        store.lease(&session("s1")).unwrap().unwrap().ack().unwrap();
+    }
+    assert_eq!(gaps(&store), (8, false, vec![(5, 7)]));
+    store.lease(&session("s1")).unwrap().unwrap().ack().unwrap();
+    fixture.put(&store, "s1", 6).unwrap();
+    assert_eq!(gaps(&store), (6, true, vec![]));
+}
+
+#[test]
+fn a_second_opening_is_told_who_holds_the_store() {
+    let fixture = Fixture::new();
+    let _store = fixture.open();
+    let second = Store::open(fixture.dir(), settings(), Arc::new(SystemClock))
+        .err()
+        .unwrap();
+    let text = second.to_string();
+    assert!(
+        text.contains(&format!("pid {}", std::process::id())),
+        "{text}"
+    );
+}

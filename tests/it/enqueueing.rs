@@ -1,0 +1,234 @@
+//! `worker enqueue` and what it refuses: nothing is half-done.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::place::{Place, Ran, exists, payload};
+
+fn balance(place: &Place) -> u64 {
+    let stats = place.worker("stats --json").exits(0);
+    stats.objects()[0]["balance"]["enqueued"].as_u64().unwrap()
+}
+
+#[test]
+fn bad_input_is_refused_with_64_and_leaves_no_store() {
+    let place = Place::configured();
+    place.write("good.mp4", b"good");
+    place.write("empty.mp4", b"");
+    let long = "s".repeat(10_000);
+    for (arguments, told) in [
+        (
+            "--tenant acm --session s good.mp4",
+            "unknown tenant \"acm\"; configured: acme",
+        ),
+        (
+            "--tenant acme --session s good.mp4 empty.mp4",
+            "empty.mp4 is empty",
+        ),
+        (
+            "--tenant acme --session s good.mp4 absent.mp4",
+            "absent.mp4: No such file",
+        ),
+        (
+            "--tenant acme --session s good.mp4 .",
+            "is not a regular file",
+        ),
+        ("--tenant acme --session ../s good.mp4", "session holds '/'"),
+        (
+            "--tenant acme --session a..b good.mp4",
+            "would be read as a path",
+        ),
+        ("--tenant a/b --session s good.mp4", "tenant holds '/'"),
+        (
+            &format!("--tenant acme --session {long} good.mp4"),
+            "10000 characters",
+        ),
+        (
+            "--tenant acme --session s --started-at 2026-03-01T10:00:00 good.mp4",
+            "has no UTC offset; write 2026-03-01T10:00:00",
+        ),
+        (
+            "--tenant acme --session s --duration 30 good.mp4",
+            "has no unit",
+        ),
+        (
+            "--tenant acme --session s --media-type video good.mp4",
+            "media type",
+        ),
+        ("--tenant acme --session s - -", "one file only"),
+        ("--tenant acme --session s", "required arguments"),
+    ] {
+        let ran = place.worker(&format!("enqueue {arguments}")).exits(64);
+        assert!(ran.err.contains(told), "{arguments}: {}", ran.err);
+    }
+    assert!(
+        !exists(&place.path("store")),
+        "a refused command made a store"
+    );
+}
+
+#[test]
+fn what_cannot_be_used_as_a_configuration_is_refused_with_78() {
+    let place = Place::configured();
+    place.write("good.mp4", b"good");
+    place.secret("acme.secret", 0o644);
+    for command in ["run", "drain"] {
+        let ran = place.worker(command).exits(78);
+        let told = "acme.secret is readable by others (0644): chmod 600 acme.secret";
+        assert_eq!(ran.err.trim(), told);
+    }
+    place.write(
+        "worker.toml",
+        b"[store\nclient_secret = \"canary-secret\"\n[pool]\nworkres = 1\n",
+    );
+    for command in [
+        "enqueue --tenant acme --session s good.mp4",
+        "stats",
+        "run",
+        "drain",
+        "check",
+    ] {
+        let ran = place.worker(command).exits(78);
+        assert!(ran.err.contains("worker.toml:"), "{}", ran.err);
+        assert!(!ran.err.contains("canary"), "{}", ran.err);
+    }
+    assert!(!exists(&place.path("store")));
+}
+
+#[test]
+fn a_numbered_enqueue_is_safe_to_repeat_and_conflicts_are_told_apart() {
+    let place = Place::configured();
+    place.write("a.mp4", b"first");
+    place.write("b.mp4", b"second");
+    let numbered = "enqueue --tenant acme --session s1 --sequence 7 --json a.mp4 b.mp4";
+    let accepted = place.worker(numbered).exits(0).objects();
+    assert_eq!(
+        accepted,
+        [
+            json!({"file": "a.mp4", "tenant": "acme", "session": "s1", "sequence": 7, "bytes": 5, "known": false}),
+            json!({"file": "b.mp4", "tenant": "acme", "session": "s1", "sequence": 8, "bytes": 6, "known": false}),
+        ]
+    );
+    let known = place.worker(numbered).exits(0).objects();
+    assert!(
+        known.iter().all(|object| object["known"] == true),
+        "{known:?}"
+    );
+    let swapped = place
+        .worker("enqueue --tenant acme --session s1 --sequence 7 --json b.mp4 b.mp4")
+        .exits(65)
+        .objects();
+    assert_eq!(swapped[0]["error"]["code"], "conflict");
+    let told = swapped[0]["error"]["message"].as_str().unwrap();
+    assert!(
+        told.starts_with("session s1 sequence 7 exists with other bytes (stored "),
+        "{told}"
+    );
+    assert_eq!(swapped[1]["known"], true);
+    assert_eq!(balance(&place), 2);
+}
+
+#[test]
+fn an_unnumbered_enqueue_continues_and_takes_a_repeat_for_a_mistake() {
+    let place = Place::configured();
+    place.write("a.mp4", b"first");
+    place.write("b.mp4", b"second");
+    let enqueue = "enqueue --tenant acme --session s1";
+    let ran = place.worker(&format!("{enqueue} a.mp4 b.mp4")).exits(0);
+    assert_eq!(
+        ran.out.lines().collect::<Vec<_>>(),
+        [
+            "accepted acme/s1/0 a.mp4 (5 bytes)",
+            "accepted acme/s1/1 b.mp4 (6 bytes)",
+            "next: worker drain"
+        ]
+    );
+    let refused = place.worker(&format!("{enqueue} a.mp4 b.mp4")).exits(65);
+    assert!(refused.err.contains("give --sequence 0"), "{}", refused.err);
+    assert!(refused.err.contains("give --append"), "{}", refused.err);
+    assert_eq!(balance(&place), 2);
+    let appended = place
+        .worker(&format!("{enqueue} --append --json a.mp4"))
+        .exits(0);
+    assert_eq!(appended.objects()[0]["sequence"], 2);
+}
+
+#[test]
+fn a_pipe_is_enqueued_whole() {
+    let place = Place::configured();
+    let bytes = payload(1, 1_500_000);
+    let mut command = place.command("enqueue --tenant acme --session s1 --json -");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    let ran = Ran::from(child.wait_with_output().unwrap()).exits(0);
+    assert_eq!(ran.objects()[0]["bytes"], 1_500_000);
+    let empty = place
+        .worker("enqueue --tenant acme --session s1 -")
+        .exits(64);
+    assert!(
+        empty.err.contains("standard input is empty"),
+        "{}",
+        empty.err
+    );
+}
+
+#[test]
+fn a_full_store_refuses_with_75_and_says_who_holds_most() {
+    let place = Place::configured();
+    let config = std::fs::read_to_string(place.path("worker.toml")).unwrap();
+    place.write("worker.toml", config.replace("1GiB", "16MiB").as_bytes());
+    place.write("big.bin", &payload(2, 9 << 20));
+    place.write("more.bin", &payload(3, 9 << 20));
+    place
+        .worker("enqueue --tenant acme --session s1 big.bin")
+        .exits(0);
+    let refused = place
+        .worker("enqueue --tenant acme --session s1 more.bin")
+        .exits(75);
+    assert!(refused.err.contains("store full: "), "{}", refused.err);
+    assert!(
+        refused
+            .err
+            .contains("more bytes refused; nothing was removed"),
+        "{}",
+        refused.err
+    );
+    assert!(refused.err.contains("Most is acme: "), "{}", refused.err);
+    assert_eq!(balance(&place), 1);
+}
+
+#[test]
+fn init_replaces_nothing() {
+    let place = Place::new();
+    place.worker("init --tenant globex --region us1").exits(0);
+    place
+        .worker("enqueue --tenant globex --session s absent.mp4")
+        .exits(64);
+    let check = place.worker("check").exits(78);
+    assert!(
+        check.out.contains("globex.secret is empty"),
+        "{}",
+        check.out
+    );
+    let again = place.worker("init").exits(64);
+    assert!(
+        again
+            .err
+            .contains("worker.toml exists; nothing was written"),
+        "{}",
+        again.err
+    );
+    place.write("globex.secret", b"kept");
+    std::fs::remove_file(place.path("worker.toml")).unwrap();
+    place.worker("init --tenant globex").exits(64);
+    assert_eq!(std::fs::read(place.path("globex.secret")).unwrap(), b"kept");
+    assert!(!exists(&place.path("worker.toml")));
+    place.worker("init --region nowhere").exits(64);
+}

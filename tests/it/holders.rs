@@ -1,0 +1,194 @@
+//! Who holds the store, and everybody else beside it.
+
+use serde_json::json;
+
+use crate::place::{Place, Platform, payload};
+
+fn enqueue_all(place: &Place, tenant: &str, session: &str, count: u64) {
+    for number in 0..count {
+        let name = format!("{session}-{number}.mp4");
+        place.write(&name, &payload(number + 17, 40_000));
+    }
+    let names: Vec<_> = (0..count).map(|n| format!("{session}-{n}.mp4")).collect();
+    let names = names.join(" ");
+    place
+        .worker(&format!(
+            "enqueue --tenant {tenant} --session {session} --sequence 0 -q {names}"
+        ))
+        .exits(0);
+}
+
+#[test]
+fn every_command_answers_the_same_while_a_worker_holds_the_store() {
+    let platform = Platform::start("");
+    let place = &platform.place;
+    // Nothing moves while we look.
+    for tenant in ["acme", "globex", "initech"] {
+        place.worker(&format!("tenants pause {tenant}")).exits(0);
+    }
+    enqueue_all(place, "acme", "s1", 3);
+    let questions = [
+        "tenants list",
+        "why nobody",
+        "dead list --json",
+        "dead show acme",
+        "dead redrive acme s1 7",
+        "dead purge acme --yes",
+        "fsck --json",
+        "tenants pause acme",
+        "tenants pause nobody",
+        "enqueue --tenant acme --session s1 s1-0.mp4",
+        "enqueue --tenant acme --session s1 --sequence 0 --json s1-0.mp4 s1-1.mp4",
+        "enqueue --tenant acme --session s1 --sequence 0 --json s1-1.mp4",
+    ];
+    let ask = || questions.map(|question| (question, place.worker(question)));
+    let alone = ask();
+    let mut run = place.start("run");
+    place.wait_for_holder();
+    let beside = ask();
+    for ((question, alone), (_, beside)) in alone.iter().zip(&beside) {
+        assert_eq!(
+            alone.code, beside.code,
+            "{question}: {alone:#?} {beside:#?}"
+        );
+        // A token's state is the engine's to tell.
+        if *question != "tenants list" {
+            assert_eq!(alone.out, beside.out, "{question}");
+        }
+        assert_eq!(alone.err, beside.err, "{question}");
+    }
+    let keys = |ran: &crate::place::Ran| {
+        let stats = ran.objects()[0].clone();
+        (stats["total"].clone(), stats["balance"].clone())
+    };
+    let beside = place.worker("--stats --json").exits(0);
+    run.terminate();
+    run.ended().exits(0);
+    let alone = place.worker("--stats --json").exits(0);
+    assert_eq!(keys(&alone), keys(&beside));
+}
+
+#[test]
+fn a_second_run_ends_with_75_and_names_the_first() {
+    let platform = Platform::start("");
+    let mut run = platform.place.start("run");
+    platform.place.wait_for_holder();
+    let second = platform.place.worker("run").exits(75);
+    assert!(
+        second.err.contains("held by worker run (pid "),
+        "{}",
+        second.err
+    );
+    run.terminate();
+    run.ended().exits(0);
+}
+
+#[test]
+fn a_drain_hands_over_to_a_run_and_reports_the_whole() {
+    let platform = Platform::start("");
+    let place = &platform.place;
+    platform.change("acme", r#"{"token_endpoint": "down"}"#);
+    enqueue_all(place, "acme", "s1", 5);
+    enqueue_all(place, "globex", "g1", 2);
+    let drain = place.start("drain --json --patience 10min");
+    place.wait_for_holder();
+    let mut run = place.start("run");
+    crate::place::eventually("the run to hold the store", || {
+        let second = place.worker("stats --json");
+        (second.code == 0 && platform.ledger()["tenants"]["globex"]["delivered"] == 2).then_some(())
+    });
+    platform.change("acme", r#"{"token_endpoint": "up"}"#);
+    place.worker("tenants resume acme").exits(0);
+    let drained = drain.ended().exits(0).objects();
+    assert_eq!(drained[0]["outcome"], "drained");
+    assert_eq!(drained[0]["delivered"]["chunks"], 7, "{drained:#?}");
+    run.terminate();
+    run.ended().exits(0);
+    assert_eq!(platform.ledger()["delivered"], 7);
+}
+
+#[test]
+fn two_enqueues_a_stats_a_drain_and_a_run_at_once_all_end_well() {
+    let platform = Platform::start("--token-life 2s");
+    let place = &platform.place;
+    for number in 0..20 {
+        place.write(&format!("a{number}.mp4"), &payload(number, 30_000));
+        place.write(&format!("b{number}.mp4"), &payload(number + 100, 30_000));
+    }
+    let names = |letter| {
+        (0..20)
+            .map(|n| format!("{letter}{n}.mp4 "))
+            .collect::<String>()
+    };
+    let mut run = place.start("run");
+    let first = place.start(&format!(
+        "enqueue --tenant acme --session a --sequence 0 {}",
+        names("a")
+    ));
+    let second = place.start(&format!(
+        "enqueue --tenant globex --session b --sequence 0 {}",
+        names("b")
+    ));
+    let stats = place.start("--stats --json");
+    let drain = place.start("drain --json");
+    first.ended().exits(0);
+    second.ended().exits(0);
+    let stats = stats.ended().exits(0).objects();
+    assert_eq!(stats[0]["balance"]["balanced"], true);
+    let drained = drain.ended().exits(0).objects();
+    assert_eq!(drained[0]["outcome"], "drained");
+    let whole = place.worker("drain --json").exits(0).objects();
+    assert_eq!(whole[0]["left"], json!({"chunks": 0, "bytes": 0}));
+    run.terminate();
+    run.ended().exits(0);
+    let ledger = platform.ledger();
+    for tenant in ["acme", "globex"] {
+        let session =
+            &ledger["tenants"][tenant]["sessions"][if tenant == "acme" { "a" } else { "b" }];
+        assert_eq!(
+            session["sequences"],
+            json!((0..20).collect::<Vec<_>>()),
+            "{ledger:#}"
+        );
+    }
+    assert_eq!(ledger["order_inversions"], 0);
+}
+
+#[test]
+fn a_drain_says_what_is_left_why_and_with_which_code() {
+    let platform = Platform::start("");
+    let place = &platform.place;
+    enqueue_all(place, "acme", "s1", 3);
+    enqueue_all(place, "globex", "g1", 2);
+    platform.faults(r#"[{"tenant": "globex", "times": "forever", "action": {"status": 429, "headers": {"Retry-After": "3600"}}}]"#);
+    let ran = place.worker("drain --patience 5s").exits(75);
+    let line = ran
+        .out
+        .lines()
+        .find(|line| line.starts_with("drain ended: "))
+        .unwrap();
+    assert!(
+        line.starts_with("drain ended: 2 chunks left, all of globex (throttled until "),
+        "{line}"
+    );
+    assert!(line.ends_with("). Exit 75: run again then"), "{line}");
+    let again = place
+        .worker("drain --patience 5s --json")
+        .exits(75)
+        .objects();
+    assert_eq!(again[0]["outcome"], "throttled");
+    assert_eq!(again[0]["left"]["chunks"], 2);
+    assert_eq!(again[0]["tenants"]["acme"]["outcome"], "drained");
+    let why = place.worker("why globex").exits(0);
+    assert!(
+        why.out.contains("tenant globex is throttled until "),
+        "{}",
+        why.out
+    );
+    let nagios = place.worker("check --nagios").exits(1);
+    assert!(
+        nagios.out.starts_with("WORKER WARNING - tenant globex: "),
+        "{}",
+        nagios.out
+    );
+}

@@ -1,0 +1,67 @@
+//! What the tests of the real binary stand on: processes that are ended with the test, a sandbox in its own
+//! process, a site (configuration, store, recordings) and one way to wait.
+
+mod http;
+mod process;
+mod recording;
+mod sandbox;
+mod site;
+
+pub use process::{Ended, Process};
+pub use recording::{SESSIONS, file_of, film, session_files};
+pub use sandbox::Sandbox;
+pub use site::{Site, Told};
+
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The one way to wait for something: looks until it is there, and fails with `what` after [`PATIENCE`].
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, look).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
+}
+
+/// `None`: it did not come in time.
+pub fn wait_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A seed from `REELAY_SEED` or from the system, printed so that a failure can be had again.
+pub fn seed() -> u64 {
+    let given = std::env::var("REELAY_SEED").ok();
+    let seed = given.map_or_else(
+        || fastrand::u64(..),
+        |text| text.parse().expect("REELAY_SEED is a number"),
+    );
+    println!("REELAY_SEED={seed}");
+    seed
+}
+
+/// A number from the environment, for soaking.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number"))
+    })
+}
+
+/// Bytes that no two chunks share, some blocks long or short.
+pub fn payload(name: &str, bytes: usize) -> Vec<u8> {
+    let seed = u64::from(crc32fast::hash(name.as_bytes()));
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..))
+        .take(bytes)
+        .collect()
+}
