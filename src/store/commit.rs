@@ -403,14 +403,14 @@ fn unplan(inner: &Inner, planned: Planned) -> Request {
                 payload,
                 ..
             } = planned.frame;
-            // A replacement was decided already, and its place is free.
+            let replaces = inner.is_not_replaced(&meta.key);
             let chunk = ChunkRequest {
                 meta,
                 choice,
                 block_crcs,
                 payload,
                 solo,
-                replaces: true,
+                replaces,
             };
             Request::Chunk(Box::new(chunk), reply)
         }

@@ -14,7 +14,7 @@ use super::index::{Change, Index, IndexFault, Owed};
 use super::layout::SegmentId;
 use super::ledger::Ledger;
 use super::notes::Notes;
-use super::record::Note;
+use super::record::{Burial, Note};
 use super::segment::{NewFrame, Segment};
 use super::sessions::{Arrivals, Sessions};
 use super::tally::{Tallies, add_all};
@@ -117,6 +117,8 @@ pub struct Inner {
     pub arrivals: Arc<Arrivals>,
     pub closing: AtomicBool,
     pub keeper: (Mutex<()>, Condvar),
+    /// Chunks found damaged at open whose burial is not written yet.
+    pub burials_owed: Mutex<Vec<Burial>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
 }

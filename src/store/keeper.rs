@@ -38,6 +38,7 @@ pub fn run(inner: &Inner) {
 
 /// One round. Everything it leaves undone is found again by the next.
 pub fn round(inner: &Inner) -> io::Result<()> {
+    write_owed_burials(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
         slot.segment.sync_words()?;
@@ -60,6 +61,20 @@ pub fn round(inner: &Inner) -> io::Result<()> {
             .map(|session| Change::Forget { session }),
     );
     Ok(())
+}
+
+/// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
+fn write_owed_burials(inner: &Inner) {
+    let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
+    for burial in owed {
+        if inner.commits.note(Note::Bury(burial.clone())).is_err() {
+            inner
+                .burials_owed
+                .lock()
+                .expect("no holder panics")
+                .push(burial);
+        }
+    }
 }
 
 /// Unlinks the payload files of settled chunks, whose words are durable by now.

@@ -16,7 +16,7 @@ use super::inner::{Inner, SegmentSlot, solo_name};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Closed, Ledger, LedgerError};
 use super::notes::{BurialRef, Notes};
-use super::record::{Location, Note};
+use super::record::{Burial, Location, Note};
 use super::recover::{self, Inventory, Survey};
 use super::scan::{Found, walk};
 use super::segment::{HeaderFault, Segment, SegmentHeader};
@@ -57,7 +57,7 @@ pub fn open(
         settings.sabotaged,
     )
     .map_err(io_error)?;
-    let (survey, notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
+    let (mut survey, mut notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
     remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey).map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());
 
@@ -70,6 +70,8 @@ pub fn open(
             .index
             .ask_patiently(|tables| tables.owed_count())
             .is_ok_and(|owed| owed == survey.live);
+    let burials = name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
+        .map_err(io_error)?;
     if !index_fits {
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
     }
@@ -103,6 +105,7 @@ pub fn open(
         closing: AtomicBool::new(false),
         keeper: (Mutex::new(()), Condvar::new()),
         damage: Mutex::new(found.damage),
+        burials_owed: Mutex::new(burials),
     };
     load_delays(&inner);
     let owed: Vec<_> = {
@@ -308,6 +311,68 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
         }],
     )?;
     Ok(true)
+}
+
+/// Chunks whose frames were damaged while the store was closed have lost their names. A note of their burial knows
+/// them, or else the index from before; then the burial is to be written, so that the next opening knows them too.
+fn name_the_nameless(
+    index: &Index,
+    found: &Inventory,
+    survey: &mut Survey,
+    notes: &mut Notes,
+    now: Timestamp,
+) -> io::Result<Vec<Burial>> {
+    let buried: Vec<_> = notes
+        .burials
+        .iter()
+        .map(|(key, burial)| (burial.at, key.clone()))
+        .collect();
+    for (at, key) in buried {
+        survey.named(at, &key, 0);
+    }
+    if survey.nameless.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = survey
+        .nameless
+        .keys()
+        .map(|at| (at.segment, at.ordinal))
+        .collect();
+    let names = index
+        .ask_patiently(move |tables| tables.names_of(&places))
+        .unwrap_or_default();
+    let mut burials = Vec::new();
+    for ((segment, ordinal), key, bytes) in names {
+        let at = Location { segment, ordinal };
+        let Some(word) = survey.nameless.get(&at).copied() else {
+            continue;
+        };
+        if word.state != ChunkState::Live {
+            continue;
+        }
+        tracing::error!(chunk = %key, %segment, "chunk is damaged and set aside");
+        let dead = word.turned(ChunkState::Dead);
+        found.segments[&segment].0.write_words(ordinal, &[dead])?;
+        survey.named(at, &key, bytes);
+        let burial = Burial {
+            at,
+            version: dead.version,
+            tenant: key.tenant.clone(),
+            session: key.session.clone(),
+            sequence: key.sequence,
+            reason: DeadReason::Damaged,
+            died_at: now,
+            history: Vec::new(),
+        };
+        // In force from its own segment until it is written.
+        let written = NoteAt {
+            segment,
+            start: u32::MAX,
+        };
+        notes.apply(Note::Bury(burial.clone()), written);
+        burials.push(burial);
+    }
+    Ok(burials)
 }
 
 fn remove_orphan_solos(

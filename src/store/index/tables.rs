@@ -8,6 +8,7 @@
 //! | `purged` | session, sequence | nothing |
 //! | `meta` | `clean` | the mark of the clean close this index belongs to |
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
 use super::rows::{
-    Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, session_prefix, tenant_prefix, unseal,
+    Owed, RowKey, Rows, Seen, parse_key, seal, segment_of, sequence_key, session_prefix,
+    tenant_prefix, unseal,
 };
 use crate::clock::Deadline;
 use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey, TenantId, Timestamp};
@@ -304,6 +306,32 @@ impl Tables {
                 .count() as u64
         });
         Ok(enclosed.sum())
+    }
+
+    /// The keys and sizes of owed chunks at these places, as far as the index knows them.
+    pub fn names_of(
+        &self,
+        places: &BTreeSet<(SegmentId, u32)>,
+    ) -> Result<Vec<((SegmentId, u32), ChunkKey, u64)>, IndexFault> {
+        let mut names = Vec::new();
+        for item in self.owed.tree().iter() {
+            let (key, value) = item?;
+            let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
+                continue;
+            };
+            for owed in super::rows::decode::<Owed>(&key, &value)? {
+                if places.contains(&(segment, owed.ordinal)) {
+                    let SessionKey { tenant, session } = session.clone();
+                    let key = ChunkKey {
+                        tenant,
+                        session,
+                        sequence: owed.sequence,
+                    };
+                    names.push(((segment, owed.ordinal), key, owed.bytes));
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Owed chunks of all tenants.

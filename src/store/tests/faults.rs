@@ -423,3 +423,45 @@ fn a_forgotten_session_begins_anew() {
         .unwrap();
     assert!(matches!(again.outcome, Outcome::Known(_)));
 }
+
+#[test]
+fn a_chunk_that_was_damaged_while_the_store_was_closed_keeps_its_name_and_can_be_given_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.put(&store, "s1", 0).unwrap();
+    fixture.put(&store, "s1", 1).unwrap();
+    let slot = store.inner.segments().values().next().cloned().unwrap();
+    let start = slot.segment.layout.data_start();
+    let file = slot.segment.file().unwrap();
+    store.close().unwrap();
+    file.write_at(&[&[0; HEADER]], start).unwrap();
+    // The name comes from the index at the first opening and from its note at the second.
+    for _ in 0..2 {
+        let store = fixture.open();
+        crate::store::keeper::round(&store.inner).unwrap();
+        let dead = store.dead(&crate::store::DeadFilter::default()).unwrap();
+        let named: Vec<_> = dead.iter().map(|l| (l.key.sequence, l.reason)).collect();
+        assert_eq!(named, [(0, crate::model::DeadReason::Damaged)]);
+        let balance = store.view().balance;
+        assert_eq!((balance.enqueued, balance.backlog, balance.dead), (2, 1, 1));
+        store.close().unwrap();
+    }
+    let store = fixture.open();
+    assert_eq!(
+        fixture.put(&store, "s1", 0).unwrap().outcome,
+        Outcome::Accepted
+    );
+    assert_eq!(drain(&store, "s1").len(), 2);
+    let balance = store.view().balance;
+    assert_eq!(
+        (balance.delivered, balance.dead, balance.balanced),
+        (2, 0, true)
+    );
+    store.close().unwrap();
+    assert!(
+        std::fs::read_dir(fixture.dir().join("segments"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+}
