@@ -73,6 +73,10 @@ pub fn open(
     let burials = name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
         .map_err(io_error)?;
     if !index_fits {
+        found
+            .segments
+            .values()
+            .for_each(|(segment, _)| segment.inherit_words());
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
     }
     let next_number = ledger.next_number.max(survey.highest_number + 1);
