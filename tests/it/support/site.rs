@@ -9,8 +9,6 @@ use serde_json::Value;
 use super::process::{Ended, Process};
 use super::{PATIENCE, Sandbox, payload, wait_for, wait_within};
 
-const MIB: u64 = 1 << 20;
-
 pub struct Site {
     dir: tempfile::TempDir,
     pub sandbox: Sandbox,
@@ -181,7 +179,4 @@ impl Site {
             assert_eq!(ledger[fault], 0, "{fault}: {ledger}");
         }
     }
-
-    /// The size of a full store: the smallest that the configuration takes.
-    pub const SMALLEST_QUOTA: u64 = 16 * MIB;
 }
