@@ -190,6 +190,19 @@ fn a_platform_that_answers_503_is_waited_for() {
 }
 
 #[test]
+fn an_outage_that_costs_retries_is_noticed() {
+    let noticed = std::panic::catch_unwind(|| {
+        waits_and_resumes(
+            filled().sabotaged("CountOutageAsFailure"),
+            ("outage", "503"),
+            |site| always(site, json!({"status": 503})),
+            |site| site.sandbox.no_faults(),
+        );
+    });
+    assert!(noticed.is_err());
+}
+
+#[test]
 fn a_wrong_path_holds_until_the_configuration_is_corrected() {
     let site = filled();
     let right = "/api/v2/analytics/screenrecordings";

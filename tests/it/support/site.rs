@@ -12,6 +12,8 @@ use super::{PATIENCE, Sandbox, payload, wait_for, wait_within};
 pub struct Site {
     dir: tempfile::TempDir,
     pub sandbox: Sandbox,
+    /// The defect that every command here has; empty: none but the environment's own.
+    sabotage: &'static str,
 }
 
 /// What `worker --stats --json` and `worker fsck --json` say of a store.
@@ -57,11 +59,21 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("worker.toml");
         let sandbox = Sandbox::start(&config, 3, token_life);
-        let site = Self { dir, sandbox };
+        let site = Self {
+            dir,
+            sandbox,
+            sabotage: "",
+        };
         site.configure(|text| format!("{text}\n[host]\nname = \"rec-1\"\n\n{more}"));
         // Segments that a handful of recordings fill.
         site.configure(|text| text.replacen("[store]", "[store]\nsegment_bytes = \"1MiB\"", 1));
         site
+    }
+
+    /// Gives every command here a defect, for a test that must notice it.
+    pub fn sabotaged(mut self, sabotage: &'static str) -> Self {
+        self.sabotage = sabotage;
+        self
     }
 
     pub fn configure(&self, change: impl FnOnce(String) -> String) {
@@ -88,6 +100,9 @@ impl Site {
             .env_remove("REELAY_STOP_AT")
             .current_dir(self.dir.path())
             .args(arguments);
+        if !self.sabotage.is_empty() {
+            command.env("REELAY_SABOTAGE", self.sabotage);
+        }
         command
     }
 
