@@ -23,7 +23,8 @@ pub trait DiskFile: Send + Sync {
     /// Reserves space so that later writes below `length` need none.
     fn allocate(&self, length: u64) -> io::Result<()>;
     fn set_len(&self, length: u64) -> io::Result<()>;
-    fn len(&self) -> io::Result<u64>;
+    /// The file's length in bytes.
+    fn length(&self) -> io::Result<u64>;
 }
 
 /// The few operations on directories and names that the journal needs.
@@ -99,7 +100,7 @@ impl DiskFile for RealFile {
         self.0.set_len(length)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 }

@@ -101,6 +101,7 @@ impl Reach {
             config: Arc::clone(&self.config),
             clock: Arc::clone(&self.clock),
             running: None,
+            trend: Arc::default(),
         })
     }
 

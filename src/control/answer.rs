@@ -108,10 +108,18 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
         .map_or_else(WorkersView::default, |running| running.workers());
     // Once for all of it: a view asks the index for every tenant's ages.
     let view = holder.store.view();
+    let quota = view.quota_bytes.saturating_sub(view.used_bytes);
+    let disk = view
+        .free_bytes
+        .saturating_sub(holder.config.store.min_free_bytes);
+    let mut trend = holder.trend.lock().expect("no sample panics");
+    let eta_full_s = trend.eta_full_s(holder.clock.now(), view.used_bytes, quota.min(disk));
+    drop(trend);
     snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
         lanes: &lanes(holder, &view),
         view: &view,
+        eta_full_s,
         workers,
         now: holder.clock.wall(),
     })

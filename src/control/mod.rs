@@ -12,7 +12,8 @@ pub mod server;
 pub mod snapshot;
 pub mod socket;
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;
+pub mod trend;
 pub mod why;
 pub mod wire;
 pub mod words;

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::model::{ChunkKey, FailureRecord, GateView, TenantId, TokenView, WorkersView};
 use crate::store::{StoreError, StoreView};
 
+use super::trend::Trend;
 use super::wire::{DrainReport, DrainSpec, Finding};
 
 /// A lane as the engine sees it now.
@@ -62,4 +63,6 @@ pub struct Holder {
     pub config: Arc<crate::config::Config>,
     pub clock: Arc<dyn crate::clock::Clock>,
     pub running: Option<Arc<dyn Running>>,
+    /// Samples of every snapshot; shared by all clones.
+    pub trend: Arc<Mutex<Trend>>,
 }

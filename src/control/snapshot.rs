@@ -16,6 +16,7 @@ pub struct Sources<'a> {
     /// Configured tenants and tenants with a gate.
     pub lanes: &'a BTreeMap<TenantId, Lane>,
     pub workers: WorkersView,
+    pub eta_full_s: Option<u64>,
     pub now: Timestamp,
 }
 
@@ -50,7 +51,7 @@ pub fn assemble(sources: &Sources<'_>) -> Snapshot {
             used_bytes: view.used_bytes,
             quota_bytes: view.quota_bytes,
             free_bytes: view.free_bytes,
-            eta_full_s: None,
+            eta_full_s: sources.eta_full_s,
         },
         balance: view.balance,
         latched: view.latched.clone(),
@@ -132,6 +133,7 @@ mod tests {
             view: &view(),
             lanes: &lanes,
             workers: WorkersView::default(),
+            eta_full_s: None,
             now: Timestamp(61_000),
         })
     }

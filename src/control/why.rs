@@ -86,7 +86,8 @@ fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
         .map(|until| words::moment_of(until, facts.now));
     let at = |verb: &str| match &when {
         Some(when) => format!("{verb} at {when}"),
-        None => format!("{verb} by itself"),
+        None if facts.running => format!("{verb} soon, by itself"),
+        None => "the next worker run or drain tries at once".to_owned(),
     };
     let (next, remedy) = match hold.kind.as_str() {
         "not_configured" => (
@@ -156,6 +157,18 @@ mod tests {
         );
         assert_eq!(look.next, "it goes on at 14:30Z");
         assert_eq!(look.remedy, "");
+    }
+
+    #[test]
+    fn a_blocked_tenant_is_told_who_tries_next_and_what_to_cure() {
+        let blocked = || vec![hold("blocked", None)];
+        let outlook = look(blocked(), 5, false);
+        assert_eq!(outlook.next, "the next worker run or drain tries at once");
+        assert!(outlook.remedy.ends_with("worker tenants resume acme"));
+        assert_eq!(
+            look(blocked(), 5, true).next,
+            "the next try is soon, by itself"
+        );
     }
 
     #[test]

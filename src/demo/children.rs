@@ -262,7 +262,10 @@ fn start(command: &str) -> impl Fn(io::Error) -> DemoError + use<> {
 }
 
 fn ended(command: &str, status: ExitStatus, said: &str) -> DemoError {
-    let said = said.trim_end();
+    let said = match said.trim_end() {
+        "" => "it said nothing",
+        said => said,
+    };
     let from = said.char_indices().rev().take(QUOTED).last();
     DemoError::Ended {
         command: command.to_owned(),

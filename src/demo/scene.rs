@@ -1,5 +1,6 @@
 //! The demo's hands: what a step can do. Each does one thing, shows it, and gives up after a while.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,13 @@ use super::{Line, Tell};
 
 /// Between two looks at something that is waited for.
 const BREATH: Duration = Duration::from_millis(100);
+/// Shorter than most pauses between two beats: whoever delivers in each of them needs a new one.
+const TOKEN_LIFE: &str = "2s";
+/// Shorter than any pause between two beats, so that a 401 is certain.
+const REACTIVE_LIFE: &str = "1s";
+/// From the platform's start to the recordings'.
+const LEAD: Duration = Duration::from_millis(1500);
+
 /// Where a wait looks.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Look {
@@ -37,7 +45,7 @@ pub(super) struct Scene {
     pub(super) directory: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) cast: Cast,
-    pub(super) platform: Platform,
+    platform: Platform,
     pub(super) witness: Witness,
     program: Program,
     sandbox: Service,
@@ -47,19 +55,6 @@ pub(super) struct Scene {
     begun: (Instant, Timestamp),
     /// Never handed over: this sequence of the first part.
     dropped: Option<usize>,
-}
-
-/// Files of every session, in a folder a tenant, as a recorder would leave them.
-pub(super) fn lay_out(directory: &Path, cast: &Cast) -> Result<(), DemoError> {
-    for part in &cast.parts {
-        for (sequence, chunk) in part.recording.chunks.iter().enumerate() {
-            let path = directory.join(file(part, sequence));
-            let folder = path.parent().expect("a file stands in a folder");
-            std::fs::create_dir_all(folder).map_err(DemoError::file(folder))?;
-            std::fs::write(&path, chunk).map_err(DemoError::file(&path))?;
-        }
-    }
-    Ok(())
 }
 
 fn file(part: &Part, sequence: usize) -> String {
@@ -79,12 +74,15 @@ impl Scene {
     ) -> Result<Self, DemoError> {
         let program = Program::new(directory)?;
         let tenants = super::cast::TENANTS.len().to_string();
+        let shorter = format!("{}={REACTIVE_LIFE}", cast.reactive);
         let arguments = [
             "sandbox",
             "--tenants",
             &tenants,
             "--token-life",
-            "3s",
+            TOKEN_LIFE,
+            "--token-life-of",
+            &shorter,
             "--write-config",
             CONFIG,
         ];
@@ -100,7 +98,10 @@ impl Scene {
         Ok(Self {
             directory: directory.to_owned(),
             platform: Platform::new(base)?,
-            begun: (clock.now(), clock.wall()),
+            begun: (
+                clock.now().saturating_add(LEAD),
+                clock.wall().saturating_add(LEAD),
+            ),
             clock,
             cast,
             witness: Witness::default(),
@@ -146,9 +147,18 @@ impl Scene {
     }
 
     /// Makes or ends a fault.
-    pub(super) async fn platform(&self, path: &str, body: &Value) -> Result<(), DemoError> {
+    pub(super) async fn disturb(&self, path: &str, body: &Value) -> Result<(), DemoError> {
         (self.tell)(Line::Platform(&format!("POST {path} {body}")));
         self.platform.post(path, body).await
+    }
+
+    /// Ends every fault, and lets go what it holds.
+    pub(super) async fn end_faults(&self) -> Result<(), DemoError> {
+        let (faults, release) = ("/_sandbox/faults", "/_sandbox/release");
+        (self.tell)(Line::Platform(&format!("DELETE {faults}")));
+        self.platform.delete(faults).await?;
+        (self.tell)(Line::Platform(&format!("POST {release}")));
+        self.platform.post(release, &json!({})).await
     }
 
     /// Every session hands over the chunks that were recorded meanwhile, as soon as the last of them is complete.
@@ -156,16 +166,19 @@ impl Scene {
         let recorded = |chunks: usize| CHUNK_DURATION * u32::try_from(chunks).unwrap_or(u32::MAX);
         let due = self.begun.0.saturating_add(recorded(to));
         self.clock.sleep_until(due).await;
-        let started_at = self.begun.1.saturating_add(recorded(from)).to_string();
         let (mut chunks, mut bytes) = (0, 0);
         for (place, part) in self.cast.parts.iter().enumerate() {
+            for sequence in from..to {
+                let ended = self.begun.1.saturating_add(recorded(sequence + 1));
+                self.write(part, sequence, ended)?;
+            }
             let dropped = self.dropped.filter(|_| place == 0);
             let mine: Vec<usize> = (from..to).filter(|n| Some(*n) != dropped).collect();
             if mine.is_empty() {
                 continue;
             }
             let ends = to == part.recording.chunks.len();
-            let command = enqueue(part, &mine, &started_at, ends);
+            let command = enqueue(part, &mine, ends);
             (self.tell)(Line::Command(&typed(&command)));
             self.program.once(&command).await?.ok()?;
             chunks += mine.len();
@@ -179,6 +192,19 @@ impl Scene {
             bytes / 1024
         )));
         self.check()
+    }
+
+    /// As a recorder leaves it: last written when the recording of the chunk ended.
+    fn write(&self, part: &Part, sequence: usize, ended: Timestamp) -> Result<(), DemoError> {
+        let path = self.directory.join(file(part, sequence));
+        let since = Duration::from_millis(u64::try_from(ended.0).unwrap_or(0));
+        let write = || {
+            std::fs::create_dir_all(path.parent().expect("a file stands in a folder"))?;
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all(part.recording.chunks[sequence])?;
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + since)
+        };
+        write().map_err(DemoError::file(&path))
     }
 
     pub(super) async fn start_worker(&mut self) -> Result<(), DemoError> {
@@ -283,7 +309,7 @@ impl Scene {
     }
 }
 
-fn enqueue(part: &Part, chunks: &[usize], started_at: &str, ends: bool) -> Vec<String> {
+fn enqueue(part: &Part, chunks: &[usize], ends: bool) -> Vec<String> {
     let first = chunks.first().copied().unwrap_or_default().to_string();
     let duration = format!("{}ms", CHUNK_DURATION.as_millis());
     let mut words: Vec<String> = [
@@ -294,8 +320,6 @@ fn enqueue(part: &Part, chunks: &[usize], started_at: &str, ends: bool) -> Vec<S
         part.recording.session,
         "--sequence",
         &first,
-        "--started-at",
-        started_at,
         "--duration",
         &duration,
     ]

@@ -331,26 +331,22 @@ mod tests {
     #[test]
     fn each_fault_that_did_not_happen_turns_it_red_and_is_named() {
         let kill = |leased, waiting| Some(Kill { leased, waiting });
-        let without: [(fn(&mut Faults), &str); 6] = [
-            (|f| f.expired_tokens = 4, "expired"),
-            (|f| f.unauthorized = 0, "401"),
-            (|f| f.throttled = 0, "429"),
-            (|f| f.forbidden = 0, "scope was not blocked"),
-            (|f| f.scope_blocked = false, "scope was not blocked"),
-            (|f| f.scope_cured = false, "did not go on"),
+        let with = |change: &dyn Fn(&mut Faults)| {
+            let mut faults = faults();
+            change(&mut faults);
+            faults
+        };
+        let cases = [
+            (with(&|f| f.expired_tokens = 4), "expired"),
+            (with(&|f| f.unauthorized = 0), "401"),
+            (with(&|f| f.throttled = 0), "429"),
+            (with(&|f| f.forbidden = 0), "scope was not blocked"),
+            (with(&|f| f.scope_blocked = false), "scope was not blocked"),
+            (with(&|f| f.scope_cured = false), "did not go on"),
+            (with(&|f| f.kill = None), "killed"),
+            (with(&|f| f.kill = kill(0, 10)), "killed"),
+            (with(&|f| f.kill = kill(1, 9)), "killed"),
         ];
-        let mut cases: Vec<(Faults, &str)> = without
-            .into_iter()
-            .map(|(change, word)| {
-                let mut faults = faults();
-                change(&mut faults);
-                (faults, word)
-            })
-            .collect();
-        for kill in [None, kill(0, 10), kill(1, 9)] {
-            let faults = Faults { kill, ..faults() };
-            cases.push((faults, "killed"));
-        }
         for (faults, word) in cases {
             let found = failures(&BTreeMap::new(), &[], &faults);
             assert!(

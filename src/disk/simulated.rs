@@ -309,7 +309,7 @@ impl DiskFile for SimulatedFile {
         Ok(())
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.disk.world().files[self.inode].live.len() as u64)
     }
 }

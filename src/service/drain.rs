@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::control::Refusal;
 use crate::control::running::Holder;
-use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec};
-use crate::model::Snapshot;
+use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, DrainedTenant};
+use crate::model::{Count, Snapshot};
 
 use super::Role;
 use super::hold::{self, Held, Purpose};
@@ -38,15 +38,20 @@ pub fn drain(
 #[must_use]
 pub fn joined(first: DrainReport, second: DrainReport) -> DrainReport {
     let mut whole = second;
-    whole.delivered.add(first.delivered);
     for (tenant, part) in first.tenants {
         match whole.tenants.get_mut(&tenant) {
             Some(later) => {
-                later.delivered.add(part.delivered);
+                let between = between(&part, later);
+                for count in [part.delivered, between] {
+                    later.delivered.add(count);
+                    whole.delivered.add(count);
+                }
                 later.dead += part.dead;
                 later.dead_before = part.dead_before;
             }
             None => {
+                whole.delivered.add(part.delivered);
+                whole.left.add(part.left);
                 whole.tenants.insert(tenant, part);
             }
         }
@@ -58,11 +63,20 @@ pub fn joined(first: DrainReport, second: DrainReport) -> DrainReport {
     whole
 }
 
+/// What the next holder delivered before it was asked for the rest: what was left and is neither reported nor
+/// left any more. Chunks that arrived meanwhile hide as many.
+fn between(first: &DrainedTenant, later: &DrainedTenant) -> Count {
+    let seen = later.delivered.chunks + later.left.chunks + later.dead;
+    let bytes = later.delivered.bytes + later.left.bytes;
+    Count {
+        chunks: first.left.chunks.saturating_sub(seen),
+        bytes: first.left.bytes.saturating_sub(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::wire::DrainedTenant;
-    use crate::model::Count;
     use std::collections::BTreeMap;
 
     fn report(outcome: DrainOutcome, delivered: u64, dead: u64) -> DrainReport {
@@ -95,5 +109,18 @@ mod tests {
         assert_eq!(whole.delivered.chunks, 8);
         assert_eq!(whole.tenants["acme"].delivered.chunks, 8);
         assert_eq!(whole.outcome, DrainOutcome::DeadLeft);
+    }
+
+    #[test]
+    fn what_the_next_holder_delivered_before_it_was_asked_is_counted() {
+        let mut first = report(DrainOutcome::Deadline, 2, 0);
+        let left = Count {
+            chunks: 7,
+            bytes: 0,
+        };
+        first.tenants.get_mut("acme").unwrap().left = left;
+        let whole = joined(first, report(DrainOutcome::Drained, 4, 0));
+        assert_eq!(whole.delivered.chunks, 9);
+        assert_eq!(whole.tenants["acme"].delivered.chunks, 9);
     }
 }

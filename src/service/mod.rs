@@ -4,6 +4,7 @@ pub mod drain;
 pub mod hold;
 pub mod log;
 mod notify;
+mod report;
 pub mod signals;
 mod slots;
 mod work;

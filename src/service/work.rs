@@ -1,7 +1,7 @@
 //! The engine, built from the configuration and seen through [`Running`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,13 +10,14 @@ use crate::auth::TokenSource;
 use crate::chance::Chance;
 use crate::config::{Config, OnDead, Tenant};
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
-use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, DrainedTenant, Finding, Level};
+use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
 use crate::control::{Refusal, words};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
-use crate::model::{Count, TenantId, Timestamp, WorkersView};
+use crate::model::{Count, TenantId, WorkersView};
 use crate::platform::{JsonPlatform, Platform, Target, Timeouts};
 use crate::store::{Store, StoreError, StoreView};
 
+use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::slots;
 
 /// What an engine is started for.
@@ -43,7 +44,11 @@ struct Work {
     role: Role,
     store: Store,
     grace: Duration,
-    slots: BTreeMap<TenantId, Arc<dyn TokenSource>>,
+    /// Each tenant's slot and the scopes that its configuration asks for.
+    slots: BTreeMap<TenantId, (Arc<dyn TokenSource>, Vec<String>)>,
+    /// What was delivered before the engine started. The drain that it was started for counts from here, because
+    /// delivering begins before anybody can ask for a drain.
+    baseline: Mutex<Option<BTreeMap<TenantId, Count>>>,
     /// This process lets go of the store: whoever waits for a drain asks its successor.
     leaving: CancellationToken,
 }
@@ -61,6 +66,7 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         let token = Arc::clone(&slots[&tenant.id]);
         lane(tenant, token, Arc::clone(&platform))
     });
+    let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
         lanes: lanes.collect(),
@@ -74,7 +80,14 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         role,
         store: holder.store.clone(),
         grace: holder.config.pool.grace,
-        slots: slots.into_iter().collect(),
+        slots: slots
+            .into_iter()
+            .map(|(tenant, slot)| {
+                let scopes = holder.config.tenants[&tenant].auth.scopes.clone();
+                (tenant, (slot, scopes))
+            })
+            .collect(),
+        baseline: Mutex::new(baseline),
         leaving: CancellationToken::new(),
     }))
 }
@@ -115,31 +128,32 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
 impl Work {
     /// The drain itself, or as much of it as this process did before it lets go of the store.
     async fn drain(&self, spec: DrainSpec) -> DrainReport {
+        let only = spec.tenant.clone();
         let settings = DrainSettings {
             tenants: spec.tenant.map(|tenant| vec![tenant]),
             timeout: spec.timeout,
             patience: spec.patience,
         };
-        let before = self.delivered();
+        let own = self.baseline.lock().expect("no drain panics").take();
+        let is_own = own.is_some();
+        let before = own.unwrap_or_else(|| delivered(&self.store));
         let (progress, _) = tokio::sync::watch::channel(engine::DrainProgress::default());
         tokio::select! {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
-            report = self.engine.drain(settings, &progress) => report_of(report),
+            report = self.engine.drain(settings, &progress) => {
+                let mut report = report_of(report);
+                if is_own {
+                    count_from(&mut report, &before, &delivered(&self.store));
+                }
+                report
+            }
             () = self.leaving.cancelled() => {
                 // What is on the wire still counts.
                 self.engine.stop(self.grace).await;
-                handed_over(&before, &self.delivered())
+                handed_over(only.as_ref(), &before, &self.store.view())
             }
         }
-    }
-
-    fn delivered(&self) -> BTreeMap<TenantId, Count> {
-        let tenants = self.store.view().tenants;
-        let delivered = tenants
-            .into_iter()
-            .map(|(tenant, counts)| (tenant, counts.delivered));
-        delivered.collect()
     }
 
     /// A token for every tenant, asked for now.
@@ -147,7 +161,7 @@ impl Work {
         let asked = self
             .slots
             .iter()
-            .map(|(tenant, slot)| check_token(tenant, slot));
+            .map(|(tenant, (slot, scopes))| check_token(tenant, slot, scopes));
         futures_util::future::join_all(asked).await
     }
 }
@@ -222,15 +236,18 @@ impl Running for Work {
     }
 }
 
-async fn check_token(tenant: &TenantId, slot: &Arc<dyn TokenSource>) -> Finding {
+async fn check_token(tenant: &TenantId, slot: &Arc<dyn TokenSource>, scopes: &[String]) -> Finding {
     let (level, message) = match slot.token().await {
-        Ok(_) => {
-            let life = slot.view().expires_in_s.map(Duration::from_secs);
-            let life = life.map_or_else(String::new, |life| {
-                format!(", valid for {}", words::span(life))
-            });
-            (Level::Ok, format!("had{life}"))
-        }
+        Ok(_) => match lacking(scopes, slot.granted_scopes().as_deref()) {
+            Some(lack) => (Level::Critical, lack),
+            None => {
+                let life = slot.view().expires_in_s.map(Duration::from_secs);
+                let life = life.map_or_else(String::new, |life| {
+                    format!(", valid for {}", words::span(life))
+                });
+                (Level::Ok, format!("had{life}"))
+            }
+        },
         Err(hold) => (Level::Critical, [hold.reason, hold.remedy].join(". ")),
     };
     Finding {
@@ -240,66 +257,40 @@ async fn check_token(tenant: &TenantId, slot: &Arc<dyn TokenSource>) -> Finding 
     }
 }
 
-fn report_of(report: engine::DrainReport) -> DrainReport {
-    let tenants = report.tenants.into_iter().map(|(tenant, part)| {
-        let part = DrainedTenant {
-            outcome: outcome(part.outcome),
-            delivered: part.delivered,
-            left: part.left,
-            dead: part.dead,
-            dead_before: part.dead_before,
-            reason: part.reason,
-            until: part.until.as_ref().map(Timestamp::to_string),
-        };
-        (tenant.to_string(), part)
-    });
-    DrainReport {
-        outcome: outcome(report.outcome),
-        delivered: report.delivered,
-        left: report.left,
-        tenants: tenants.collect(),
-        handed_over: false,
+/// The scopes that were asked for and not granted, where the token states its scopes at all.
+fn lacking(asked: &[String], granted: Option<&[String]>) -> Option<String> {
+    let granted = granted?;
+    let lacking: Vec<_> = asked
+        .iter()
+        .filter(|scope| !granted.contains(scope))
+        .map(String::as_str)
+        .collect();
+    if lacking.is_empty() {
+        return None;
     }
+    Some(format!(
+        "had, and lacks {} (granted: {})",
+        lacking.join(", "),
+        granted.join(", ")
+    ))
 }
 
-/// What this process delivered of a drain that goes on elsewhere.
-fn handed_over(before: &BTreeMap<TenantId, Count>, now: &BTreeMap<TenantId, Count>) -> DrainReport {
-    let mut report = DrainReport {
-        outcome: DrainOutcome::Deadline,
-        delivered: Count::default(),
-        left: Count::default(),
-        tenants: BTreeMap::new(),
-        handed_over: true,
-    };
-    for (tenant, count) in now {
-        let former = before.get(tenant).copied().unwrap_or_default();
-        let delivered = Count {
-            chunks: count.chunks.saturating_sub(former.chunks),
-            bytes: count.bytes.saturating_sub(former.bytes),
-        };
-        report.delivered.add(delivered);
-        let part = DrainedTenant {
-            outcome: DrainOutcome::Deadline,
-            delivered,
-            left: Count::default(),
-            dead: 0,
-            dead_before: 0,
-            reason: String::new(),
-            until: None,
-        };
-        report.tenants.insert(tenant.to_string(), part);
-    }
-    report
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn outcome(outcome: engine::DrainOutcome) -> DrainOutcome {
-    match outcome {
-        engine::DrainOutcome::Drained => DrainOutcome::Drained,
-        engine::DrainOutcome::DeadLeft => DrainOutcome::DeadLeft,
-        engine::DrainOutcome::Blocked => DrainOutcome::Blocked,
-        engine::DrainOutcome::Unreachable => DrainOutcome::Unreachable,
-        engine::DrainOutcome::Throttled => DrainOutcome::Throttled,
-        engine::DrainOutcome::Deadline => DrainOutcome::Deadline,
-        engine::DrainOutcome::Storage => DrainOutcome::Storage,
+    #[test]
+    fn a_token_without_an_asked_scope_is_a_finding_only_where_it_states_its_scopes() {
+        let scopes = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let asked = scopes(&["a:write", "b:read"]);
+        assert_eq!(lacking(&asked, None), None);
+        assert_eq!(
+            lacking(&asked, Some(&scopes(&["b:read", "a:write", "c"]))),
+            None
+        );
+        assert_eq!(
+            lacking(&asked, Some(&scopes(&["b:read"]))).as_deref(),
+            Some("had, and lacks a:write (granted: b:read)")
+        );
     }
 }

@@ -32,6 +32,8 @@ pub struct ChunkRequest {
     /// Empty for a solo.
     pub payload: Vec<u8>,
     pub solo: Option<u64>,
+    /// The stored bytes of this very key are damaged: these take their place.
+    pub replaces: bool,
 }
 
 /// What became of a chunk request.
@@ -177,6 +179,13 @@ impl CommitQueue {
         self.drained.notify_all();
     }
 
+    /// Drops what waits: its producers are told that the store is closing.
+    fn abandon(&self) {
+        let mut waiting = self.waiting.lock().expect("no holder panics");
+        waiting.notes.clear();
+        waiting.tenants.clear();
+    }
+
     /// The next batch; `None` once closed and empty. With a patience, an empty batch when it is over.
     fn take(&self, patience: Option<Duration>) -> Option<VecDeque<Request>> {
         let mut waiting = self.waiting.lock().expect("no holder panics");
@@ -213,8 +222,20 @@ pub struct Active {
     pub next_ordinal: u32,
 }
 
-/// The committer's thread: runs until the queue is closed and empty.
+/// The committer's thread: runs until the queue is closed and empty. A panic closes the queue, so that nobody waits for
+/// an answer that cannot come, and takes the index with it, so that the process ends by itself.
 pub fn run(inner: &Inner) {
+    let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(inner)));
+    if served.is_err() {
+        inner.commits.close();
+        inner.commits.abandon();
+        inner
+            .index
+            .lose(&super::index::IndexFault::CommitterPanicked);
+    }
+}
+
+fn serve(inner: &Inner) {
     let mut active: Option<Active> = None;
     let mut backlog = VecDeque::new();
     let mut retry = Duration::from_millis(100);
@@ -335,7 +356,7 @@ fn plan(
             .is_some_and(|active| fits(active, end, &planned, &frame));
         if !room {
             if !planned.is_empty() {
-                requests.push_front(unplan(frame));
+                requests.push_front(unplan(inner, frame));
                 break;
             }
             if let Err(error) = roll::open_active(inner, active) {
@@ -369,7 +390,7 @@ fn fits(active: &Active, end: u64, planned: &[Planned], next: &Planned) -> bool 
     }
 }
 
-fn unplan(planned: Planned) -> Request {
+fn unplan(inner: &Inner, planned: Planned) -> Request {
     match planned.what {
         What::Note { note, reply } => Request::Note(Box::new(note), reply),
         What::Chunk { meta, reply } => {
@@ -382,12 +403,14 @@ fn unplan(planned: Planned) -> Request {
                 payload,
                 ..
             } = planned.frame;
+            let replaces = inner.is_not_replaced(&meta.key);
             let chunk = ChunkRequest {
                 meta,
                 choice,
                 block_crcs,
                 payload,
                 solo,
+                replaces,
             };
             Request::Chunk(Box::new(chunk), reply)
         }
@@ -467,7 +490,7 @@ fn plan_chunk(
     if under_way.contains(&chunk.meta.key) {
         return Decision::Later(Request::Chunk(chunk, reply));
     }
-    if accepted.contains(sequence) {
+    if accepted.contains(sequence) && !(chunk.replaces && inner.replaced(&chunk.meta.key)) {
         drop(reply.send(Ok(Committed::Member)));
         return Decision::Answered;
     }
@@ -575,7 +598,7 @@ fn publish(inner: &Inner, active: &Active, planned: Vec<Planned>, starts: &[u32]
         .filter(|p| matches!(p.what, What::Chunk { .. }))
         .count() as u32;
     let mut ordinal = active.next_ordinal - chunks;
-    active.slot.grow(active.end as u32, chunks);
+    inner.grow(&active.slot, active.end as u32, chunks);
     for (Planned { frame, what }, &start) in planned.into_iter().zip(starts) {
         match what {
             What::Chunk { meta, reply } => {

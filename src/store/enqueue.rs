@@ -11,7 +11,7 @@ use super::inner::{Inner, solo_name};
 use super::layout::{BLOCK, Layout};
 use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
-use crate::model::{ChunkKey, ChunkMeta, ChunkState, Digest};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest};
 
 /// How long a digest is waited for before the answer is "cannot tell".
 const DIGEST_PATIENCE: Duration = Duration::from_secs(1);
@@ -228,6 +228,7 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
     {
         refuse_repeat(inner, &key, gathered.digest)?;
     }
+    let replaces = is_damaged(inner, &key);
     let Gathered {
         bytes,
         digest,
@@ -251,11 +252,15 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
         block_crcs,
         payload,
         solo,
+        replaces,
     };
     let answer = inner.commits.chunk(request)?;
     match answer.recv().unwrap_or(Err(EnqueueError::Closing))? {
         Committed::Accepted(sequence) => {
             key.sequence = sequence;
+            if replaces && let Err(error) = super::dead::purge(inner, &key) {
+                tracing::warn!(chunk = %key, %error, "replaced, and still listed as dead");
+            }
             Ok(Enqueued {
                 key,
                 bytes,
@@ -265,6 +270,15 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
         }
         Committed::Member => compare(inner, key, bytes, digest),
     }
+}
+
+/// A chunk that was set aside because its stored bytes are damaged may be given again.
+fn is_damaged(inner: &Inner, key: &ChunkKey) -> bool {
+    let notes = inner.notes();
+    notes
+        .burials
+        .get(key)
+        .is_some_and(|burial| burial.reason == DeadReason::Damaged)
 }
 
 fn refuse_repeat(inner: &Inner, key: &ChunkKey, digest: Digest) -> Result<(), EnqueueError> {

@@ -1,6 +1,6 @@
 //! What the store's threads share, and the few ways in which a fact becomes visible to all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ use super::index::{Change, Index, IndexFault, Owed};
 use super::layout::SegmentId;
 use super::ledger::Ledger;
 use super::notes::Notes;
-use super::record::Note;
+use super::record::{Burial, Note};
 use super::segment::{NewFrame, Segment};
 use super::sessions::{Arrivals, Sessions};
 use super::tally::{Tallies, add_all};
 use super::types::{Damage, Settings};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::model::{ChunkMeta, ChunkState, TenantId};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, TenantId};
 use crate::sabotage::Sabotaged;
 
 /// Above this part of the quota a tenant may hold at most its share.
@@ -83,12 +83,6 @@ impl SegmentSlot {
     pub fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().expect("no holder panics")
     }
-
-    pub fn grow(&self, end: u32, chunks: u32) {
-        let mut book = self.book();
-        book.end = end;
-        book.chunks += chunks;
-    }
 }
 
 pub struct Inner {
@@ -103,6 +97,10 @@ pub struct Inner {
     pub sessions: Mutex<Sessions>,
     pub notes: Mutex<Notes>,
     pub ledger: Mutex<Ledger>,
+    /// One writing at a time, in the order of editions.
+    pub ledger_writing: Mutex<()>,
+    /// Damaged chunks whose replacement is on its way or here.
+    pub replaced: Mutex<HashSet<ChunkKey>>,
     pub index: Index,
     pub index_path: PathBuf,
     /// The index did not belong to the journal at open, so it was filled anew.
@@ -119,6 +117,8 @@ pub struct Inner {
     pub arrivals: Arc<Arrivals>,
     pub closing: AtomicBool,
     pub keeper: (Mutex<()>, Condvar),
+    /// Chunks found damaged at open whose burial is not written yet.
+    pub burials_owed: Mutex<Vec<Burial>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
 }
@@ -153,6 +153,15 @@ impl Inner {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A commit of so many chunks ends here now.
+    pub fn grow(&self, slot: &SegmentSlot, end: u32, chunks: u32) {
+        let mut book = slot.book();
+        self.used
+            .fetch_add(u64::from(end - book.end), Ordering::Relaxed);
+        book.end = end;
+        book.chunks += chunks;
+    }
+
     /// A durable chunk becomes a member of its session and goes to the index.
     pub fn accepted(
         &self,
@@ -167,7 +176,6 @@ impl Inner {
             .entry(meta.key.tenant.clone())
             .or_default()
             .accept(ChunkState::Live, meta.bytes);
-        self.used.fetch_add(frame.bytes(), Ordering::Relaxed);
         if let Kind::Chunk { solo: Some(id), .. } = frame.kind {
             book.solos.insert(
                 ordinal,
@@ -207,6 +215,19 @@ impl Inner {
     /// A durable note is in force.
     pub fn noted(&self, note: Note, at: NoteAt) {
         self.notes().apply(note, at);
+    }
+
+    /// Whether this is the first replacement of a damaged chunk; it is taken as made.
+    pub fn replaced(&self, key: &ChunkKey) -> bool {
+        self.replaced
+            .lock()
+            .expect("no holder panics")
+            .insert(key.clone())
+    }
+
+    /// Takes a replacement back that was not written after all; whether there was one.
+    pub fn is_not_replaced(&self, key: &ChunkKey) -> bool {
+        self.replaced.lock().expect("no holder panics").remove(key)
     }
 
     /// Books a change of a chunk's state.

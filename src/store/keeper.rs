@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::error::StoreError;
+use super::index::Change;
 use super::inner::{Inner, SegmentSlot, Solo, solo_name};
 use super::layout::SegmentId;
 use super::record::Note;
@@ -37,6 +38,7 @@ pub fn run(inner: &Inner) {
 
 /// One round. Everything it leaves undone is found again by the next.
 pub fn round(inner: &Inner) -> io::Result<()> {
+    write_owed_burials(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
         slot.segment.sync_words()?;
@@ -52,8 +54,27 @@ pub fn round(inner: &Inner) -> io::Result<()> {
     }
     let remember = i64::try_from(inner.settings.remember.as_millis()).unwrap_or(i64::MAX);
     let horizon = Timestamp(inner.clock.wall().0.saturating_sub(remember));
-    inner.sessions().forget_before(horizon);
+    let forgotten = inner.sessions().forget_before(horizon);
+    inner.index.change(
+        forgotten
+            .into_iter()
+            .map(|session| Change::Forget { session }),
+    );
     Ok(())
+}
+
+/// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
+fn write_owed_burials(inner: &Inner) {
+    let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
+    for burial in owed {
+        if inner.commits.note(Note::Bury(burial.clone())).is_err() {
+            inner
+                .burials_owed
+                .lock()
+                .expect("no holder panics")
+                .push(burial);
+        }
+    }
 }
 
 /// Unlinks the payload files of settled chunks, whose words are durable by now.
@@ -104,7 +125,7 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
         unlink(inner, &going)?;
     }
     // The digests in the index are all that will be remembered of these chunks; without an index they are not.
-    drop(inner.index.ask(|tables| tables.sync()));
+    drop(inner.index.ask_patiently(|tables| tables.sync()));
     {
         let mut ledger = inner.ledger.lock().expect("no holder panics");
         let mut segments = inner.segments.write().expect("no holder panics");

@@ -131,7 +131,7 @@ fn read_one(disk: &dyn Disk, path: &Path) -> Result<One, LedgerError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(One::Absent),
         Err(error) => return Err(error.into()),
     };
-    let length = file.len()?;
+    let length = file.length()?;
     let mut head = [0; 20];
     if super::segment::read_patiently(file.as_ref(), &mut head, 0)? < head.len()
         || head[..8] != MAGIC

@@ -138,7 +138,7 @@ impl Store {
         let counted = self
             .inner
             .index
-            .ask(move |tables| tables.owed_through(&tenant, number));
+            .ask_patiently(move |tables| tables.owed_through(&tenant, number));
         counted.map_err(|fault| index_lost(&fault))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -16,7 +16,7 @@ use super::inner::{Inner, SegmentSlot, solo_name};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Closed, Ledger, LedgerError};
 use super::notes::{BurialRef, Notes};
-use super::record::{Location, Note};
+use super::record::{Burial, Location, Note};
 use super::recover::{self, Inventory, Survey};
 use super::scan::{Found, walk};
 use super::segment::{HeaderFault, Segment, SegmentHeader};
@@ -42,7 +42,7 @@ pub fn open(
     };
     check(dir, &settings)?;
     // The lock and the index are the system's business even where a test provides the disk.
-    std::fs::create_dir_all(dir).map_err(io_error)?;
+    create_private_dir(dir).map_err(io_error)?;
     let lock = take_lock(dir)?;
     let segments_dir = dir.join("segments");
     disk.create_dir(&segments_dir).map_err(io_error)?;
@@ -57,7 +57,7 @@ pub fn open(
         settings.sabotaged,
     )
     .map_err(io_error)?;
-    let (survey, notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
+    let (mut survey, mut notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
     remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey).map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());
 
@@ -68,8 +68,10 @@ pub fn open(
     let index_fits = opened.clean_mark == Some(mark)
         && opened
             .index
-            .ask(|tables| tables.owed_count())
+            .ask_patiently(|tables| tables.owed_count())
             .is_ok_and(|owed| owed == survey.live);
+    let burials = name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
+        .map_err(io_error)?;
     if !index_fits {
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
     }
@@ -88,6 +90,8 @@ pub fn open(
         sessions: Mutex::new(survey.sessions),
         notes: Mutex::new(notes),
         ledger: Mutex::new(ledger),
+        ledger_writing: Mutex::new(()),
+        replaced: Mutex::default(),
         index: opened.index,
         index_path: opened.path,
         index_rebuilt: !index_fits,
@@ -101,6 +105,7 @@ pub fn open(
         closing: AtomicBool::new(false),
         keeper: (Mutex::new(()), Condvar::new()),
         damage: Mutex::new(found.damage),
+        burials_owed: Mutex::new(burials),
     };
     load_delays(&inner);
     let owed: Vec<_> = {
@@ -110,6 +115,14 @@ pub fn open(
     };
     inner.arrivals.add(owed);
     Ok(inner)
+}
+
+/// Whoever may not read a recording may not read its names and failures either.
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 fn check(dir: &Path, settings: &Settings) -> Result<(), OpenError> {
@@ -300,6 +313,68 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Chunks whose frames were damaged while the store was closed have lost their names. A note of their burial knows
+/// them, or else the index from before; then the burial is to be written, so that the next opening knows them too.
+fn name_the_nameless(
+    index: &Index,
+    found: &Inventory,
+    survey: &mut Survey,
+    notes: &mut Notes,
+    now: Timestamp,
+) -> io::Result<Vec<Burial>> {
+    let buried: Vec<_> = notes
+        .burials
+        .iter()
+        .map(|(key, burial)| (burial.at, key.clone()))
+        .collect();
+    for (at, key) in buried {
+        survey.named(at, &key, 0);
+    }
+    if survey.nameless.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = survey
+        .nameless
+        .keys()
+        .map(|at| (at.segment, at.ordinal))
+        .collect();
+    let names = index
+        .ask_patiently(move |tables| tables.names_of(&places))
+        .unwrap_or_default();
+    let mut burials = Vec::new();
+    for ((segment, ordinal), key, bytes) in names {
+        let at = Location { segment, ordinal };
+        let Some(word) = survey.nameless.get(&at).copied() else {
+            continue;
+        };
+        if word.state != ChunkState::Live {
+            continue;
+        }
+        tracing::error!(chunk = %key, %segment, "chunk is damaged and set aside");
+        let dead = word.turned(ChunkState::Dead);
+        found.segments[&segment].0.write_words(ordinal, &[dead])?;
+        survey.named(at, &key, bytes);
+        let burial = Burial {
+            at,
+            version: dead.version,
+            tenant: key.tenant.clone(),
+            session: key.session.clone(),
+            sequence: key.sequence,
+            reason: DeadReason::Damaged,
+            died_at: now,
+            history: Vec::new(),
+        };
+        // In force from its own segment until it is written.
+        let written = NoteAt {
+            segment,
+            start: u32::MAX,
+        };
+        notes.apply(Note::Bury(burial.clone()), written);
+        burials.push(burial);
+    }
+    Ok(burials)
+}
+
 fn remove_orphan_solos(
     disk: &dyn Disk,
     dir: &Path,
@@ -347,7 +422,7 @@ fn open_index(
     arrivals: &Arc<Arrivals>,
 ) -> Result<Opened, super::index::IndexFault> {
     let root = dir.join("index");
-    std::fs::create_dir_all(&root)?;
+    create_private_dir(&root)?;
     let mut numbers: Vec<u64> = std::fs::read_dir(&root)?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
@@ -403,7 +478,7 @@ pub fn distrust_index(dir: &Path) -> io::Result<()> {
 /// Fills the index from the segments.
 fn rebuild(index: &Index, found: &Inventory, ends: &BTreeMap<SegmentId, Closed>) -> io::Result<()> {
     let present: Vec<SegmentId> = found.segments.keys().copied().collect();
-    let cleared = index.ask(move |tables| {
+    let cleared = index.ask_patiently(move |tables| {
         tables.clear_for_rebuild(|segment| present.binary_search(&segment).is_ok())
     });
     if cleared.is_err() {
@@ -474,7 +549,7 @@ fn slots(
 
 /// Brings back the waits of chunks that failed before.
 fn load_delays(inner: &Inner) {
-    let Ok(retries) = inner.index.ask(|tables| tables.retries()) else {
+    let Ok(retries) = inner.index.ask_patiently(|tables| tables.retries()) else {
         return;
     };
     let mut sessions = inner.sessions();

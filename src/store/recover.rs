@@ -257,6 +257,8 @@ pub struct Survey {
     pub solos: BTreeSet<u64>,
     /// Chunks that were on the wire when the process ended.
     pub crashed: Vec<(Location, u32)>,
+    /// Chunks whose frames do not read back, with their words.
+    pub nameless: BTreeMap<Location, Word>,
     /// Dead letters by their words; their notes should say why.
     pub dead: Vec<(ChunkKey, Location, u16)>,
     /// Words that could not be read, and what they are taken for.
@@ -333,9 +335,21 @@ impl Survey {
                     Err(_) => self.damaged(segment, head.start, "note does not decode"),
                 }
             }
-            Found::DamagedChunk { start, word, .. } => {
+            Found::DamagedChunk {
+                ordinal,
+                start,
+                word,
+            } => {
                 if word.state == ChunkState::Moved {
                     book.moved += 1;
+                } else {
+                    self.nameless.insert(
+                        Location {
+                            segment: segment.id,
+                            ordinal,
+                        },
+                        word,
+                    );
                 }
                 self.damaged(segment, start, "chunk frame does not read back");
             }
@@ -390,6 +404,30 @@ impl Survey {
             }
             _ => {}
         }
+    }
+
+    /// A chunk whose frame does not read back is known by name after all: it is a dead letter of its tenant.
+    pub fn named(&mut self, at: Location, key: &ChunkKey, bytes: u64) {
+        let Some(word) = self.nameless.remove(&at) else {
+            return;
+        };
+        let Some(book) = self.books.get_mut(&at.segment) else {
+            return;
+        };
+        let state = if word.state == ChunkState::Live {
+            ChunkState::Dead
+        } else {
+            word.state
+        };
+        book.tallies
+            .entry(key.tenant.clone())
+            .or_default()
+            .accept(state, bytes);
+        book.unreadable = book.unreadable.saturating_sub(1);
+        self.sessions
+            .entry(&key.session_key())
+            .accepted
+            .insert(key.sequence);
     }
 
     fn damaged(&mut self, segment: &Segment, start: u32, reason: &str) {

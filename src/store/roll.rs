@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::Active;
 use super::inner::{Book, Inner, SegmentSlot};
@@ -62,6 +63,7 @@ fn create(inner: &Inner) -> io::Result<Arc<SegmentSlot>> {
         end: layout.data_start() as u32,
         ..Book::default()
     };
+    inner.used.fetch_add(book.bytes(), Ordering::Relaxed);
     let slot = Arc::new(SegmentSlot::new(segment, book));
     inner
         .segments
@@ -86,6 +88,7 @@ pub fn cut(slot: &SegmentSlot) {
 
 /// Writes both ledger files: the totals of what is retired, the ends of what is closed, and what is known of sessions.
 pub fn write_ledger(inner: &Inner) -> io::Result<()> {
+    let _writing = inner.ledger_writing.lock().expect("no holder panics");
     let active = *inner.active.lock().expect("no holder panics");
     let mut ledger = inner.ledger.lock().expect("no holder panics");
     let sessions = inner.sessions();
@@ -117,9 +120,12 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
             )
         })
         .collect();
-    ledger.next_number = inner.next_number.load(std::sync::atomic::Ordering::Relaxed);
+    ledger.next_number = inner.next_number.load(Ordering::Relaxed);
     ledger.edition += 1;
-    ledger.write(inner.disk.as_ref(), &inner.dir)
+    // Nobody who wants to count waits for the disk.
+    let written = ledger.clone();
+    drop(ledger);
+    written.write(inner.disk.as_ref(), &inner.dir)
 }
 
 /// Unpredictable, so that no payload can hold a frame that would pass for one of ours.

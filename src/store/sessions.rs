@@ -42,9 +42,11 @@ impl Sessions {
     }
 
     /// Drops sessions that owe nothing and did not change for the time of remembrance.
-    pub fn forget_before(&mut self, horizon: Timestamp) {
-        self.by_key
-            .retain(|_, state| state.owed > 0 || state.leased || state.changed_at >= horizon);
+    pub fn forget_before(&mut self, horizon: Timestamp) -> Vec<SessionKey> {
+        let old =
+            |state: &SessionState| state.owed == 0 && !state.leased && state.changed_at < horizon;
+        let forgotten = self.by_key.extract_if(|_, state| old(state));
+        forgotten.map(|(key, _)| key).collect()
     }
 }
 

@@ -39,7 +39,7 @@ pub fn view(inner: &Inner) -> StoreView {
             let asked = tenant.clone();
             let ages = inner
                 .index
-                .ask(move |tables| tables.ages(&asked))
+                .ask_patiently(move |tables| tables.ages(&asked))
                 .ok()
                 .flatten();
             counts.oldest = ages.map(|(oldest, _)| oldest);

@@ -232,3 +232,59 @@ fn init_replaces_nothing() {
     assert!(!exists(&place.path("worker.toml")));
     place.worker("init --region nowhere").exits(64);
 }
+
+#[test]
+fn a_distrusted_index_is_made_anew_and_nothing_is_missing() {
+    let place = Place::configured();
+    place.write("a.mp4", b"first");
+    place
+        .worker("enqueue --tenant acme --session s1 a.mp4")
+        .exits(0);
+    let before = place.worker("fsck --json").exits(0).objects();
+    assert_eq!(before[0]["index"], "ok");
+    let after = place
+        .worker("fsck --rebuild-index --json")
+        .exits(0)
+        .objects();
+    assert_eq!(after[0]["index"], "rebuilt");
+    assert_eq!(after[0]["balance"], before[0]["balance"]);
+    let next = place
+        .worker("enqueue --tenant acme --session s1 --append --json a.mp4")
+        .exits(0);
+    assert_eq!(next.objects()[0]["sequence"], 1);
+}
+
+#[test]
+fn damage_is_told_with_65_and_where_it_is() {
+    let place = Place::configured();
+    place.write("a.mp4", &payload(5, 100_000));
+    place
+        .worker("enqueue --tenant acme --session s1 a.mp4")
+        .exits(0);
+    let segments = place.path("store/segments");
+    let segment = std::fs::read_dir(segments)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let payload = payload(5, 100_000);
+    let at = bytes
+        .windows(64)
+        .position(|window| window == &payload[50_000..50_064])
+        .unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let report = place.worker("fsck --json").exits(65).objects();
+    let damage = &report[0]["damaged"][0];
+    assert_eq!(
+        (&damage["tenant"], &damage["sequence"]),
+        (&json!("acme"), &json!(0)),
+        "{report:#?}"
+    );
+    assert!(
+        damage["segment"].is_string() && damage["offset"].is_u64(),
+        "{report:#?}"
+    );
+}

@@ -93,3 +93,78 @@ fn cells(name: &str, row: &Row) -> [String; 7] {
         row.doubled.to_string(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::demo::{Faults, Kill, Take};
+
+    fn report(identical: bool) -> Report {
+        let row = Row {
+            captured: 24,
+            delivered: 24 - u64::from(!identical),
+            lost: u64::from(!identical),
+            unauthorized: 2,
+            ..Row::default()
+        };
+        Report {
+            seed: 0,
+            took_ms: 21_700,
+            tenants: BTreeMap::from([("acme".to_owned(), row)]),
+            faults: Faults {
+                expired_tokens: 9,
+                unauthorized: 2,
+                throttled: 1,
+                forbidden: 1,
+                scope_blocked: true,
+                scope_cured: true,
+                kill: Some(Kill {
+                    leased: 6,
+                    waiting: 12,
+                }),
+            },
+            identical,
+            recordings: vec![Take {
+                tenant: "acme".into(),
+                session: "desk-1".into(),
+                bytes: 1,
+                sha256: "00".into(),
+                identical,
+                path: PathBuf::from("/d/recordings/acme-desk-1.ts"),
+            }],
+            kept: PathBuf::from("/d"),
+            failures: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_green_demo_ends_with_faults_table_verdict_and_paths() {
+        let text = demo(&report(true));
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines,
+            [
+                "",
+                "in 21 s: 9 expired tokens, 2 × 401, 1 × 429, a lost scope and its cure, a kill -9 with 6 chunks on the wire and 12 waiting",
+                "",
+                "TENANT  CAPTURED  DELIVERED  401S  429S  LOST  DOUBLED",
+                "acme          24         24     2     0     0        0",
+                "total         24         24     2     0     0        0",
+                "captured = delivered, byte for byte",
+                "what the platform has:",
+                "  /d/recordings/acme-desk-1.ts",
+                "configuration, store and logs: /d",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_red_demo_never_says_that_the_bytes_are_the_same() {
+        let text = demo(&report(false));
+        assert!(!text.contains("captured = delivered"), "{text}");
+        assert!(text.contains("acme-desk-1.ts   DIFFERS"), "{text}");
+    }
+}

@@ -31,6 +31,9 @@ fn heading(snapshot: &Snapshot) -> String {
         words::bytes_of(disk.used_bytes, disk.quota_bytes.max(1)),
         words::bytes(disk.free_bytes)
     );
+    if let Some(eta) = disk.eta_full_s {
+        let _ = write!(text, ", full in {}", words::span(Duration::from_secs(eta)));
+    }
     let workers = &snapshot.workers;
     if workers.busy + workers.idle > 0 {
         let _ = write!(

@@ -172,6 +172,7 @@ impl Desk {
             config: Arc::clone(&self.config),
             clock,
             running,
+            trend: Arc::default(),
         }
     }
 

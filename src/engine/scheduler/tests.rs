@@ -449,6 +449,20 @@ fn the_same_pick_is_given_until_it_is_begun() {
 }
 
 #[test]
+fn a_turn_is_not_begun_if_its_gate_closed_since_it_was_picked() {
+    let mut table = Table::new(4, &[("acme", &["a"])]);
+    let Pick::Turn(turn) = table.scheduler.pick(table.now) else {
+        panic!("a turn can be had");
+    };
+    let at = table.at();
+    table.scheduler.pause(0, at);
+    assert!(!table.scheduler.begin_if_unchanged(&turn));
+    assert_eq!(table.scheduler.in_flight(), 0);
+    table.scheduler.resume(0, table.now);
+    assert!(table.scheduler.begin_if_unchanged(&turn));
+}
+
+#[test]
 fn throttles_grow_the_own_pause_once_a_round() {
     assert_eq!(
         retry::pause(None, 1, 1.0),

@@ -406,3 +406,29 @@ async fn the_tests_of_outages_and_tokens_would_notice_their_defects() {
     assert_eq!(stage.left().chunks, 0);
     assert!(stage.stored("acme", "a").is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_by_a_day_costs_no_retry_and_undercuts_no_throttle() {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    for jump in [-DAY_MS, DAY_MS] {
+        let mut stage = Stage::new(&["acme", "globex"]);
+        stage.fill("acme", &SESSIONS, 5);
+        stage.fill("globex", &["a"], 3);
+        stage.script(|seen| match seen.tenant.as_str() {
+            "acme" => Reply::fail(C::Transient, Some(503)),
+            _ => Reply::throttle(HOUR),
+        });
+        stage.start().await;
+        pass(MINUTE * 10).await;
+        stage.clock.jump(jump);
+        stage.restart().await;
+        pass(MINUTE * 40).await;
+        assert_eq!(SESSIONS.map(|s| stage.counted("acme", s)), [0; 4]);
+        stage.all_is_well();
+        pass(MINUTE * 9).await;
+        assert!(stage.stored("globex", "a").is_empty(), "{jump}");
+        pass(MINUTE * 20).await;
+        assert_eq!(stage.stored("globex", "a"), [0, 1, 2], "{jump}");
+        everything_was_delivered_in_order(&stage, &SESSIONS, 5);
+    }
+}

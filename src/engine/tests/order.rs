@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::stage::{HOUR, MINUTE, Reply, Stage, key, pass};
-use crate::engine::{DrainOutcome, OnDead};
-use crate::model::{FailureClass, Gap, GapReason};
+use crate::engine::scheduler::Pick;
+use crate::engine::{DrainOutcome, OnDead, worker};
+use crate::model::{FailureClass, Gap, GapReason, Generation, Token};
 use crate::store::Redriven;
 
 #[tokio::test(start_paused = true)]
@@ -183,4 +184,29 @@ async fn a_tenant_whose_platform_stalls_leaves_workers_to_the_others() {
     pass(MINUTE).await;
     assert_eq!(stage.stored("globex", "z").len(), 10);
     stage.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_sequence_that_comes_in_the_last_moment_is_sent_first() {
+    let mut stage = Stage::new(&["acme"]);
+    stage.start().await;
+    let shared = stage.engine().shared.clone();
+    shared.core().set_asleep(0, true);
+    stage.put("acme", "a", 5);
+    pass(MINUTE).await;
+    let turn = {
+        let mut core = shared.core();
+        core.set_asleep(0, false);
+        let pick = core.pick(shared.clock.now());
+        core.set_asleep(0, true);
+        match pick {
+            Pick::Turn(turn) => turn,
+            Pick::Wait(_) => panic!("sequence 5 can be sent"),
+        }
+    };
+    stage.put("acme", "a", 4);
+    let token = Token::new("t".into(), Generation(1));
+    let next = worker::send(&shared, &turn, token).await.unwrap().unwrap();
+    assert_eq!(next.sequence, 4);
+    assert_eq!(stage.requests().len(), 0);
 }

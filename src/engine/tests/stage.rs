@@ -2,7 +2,9 @@
 //! token endpoint that can be told to fail. Slots are the real ones.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use secrecy::SecretString;
 
 use crate::auth::{About, Grant, MintFailure, Minted, Minting, Rules, Slot};
 use crate::chance::Chance;
-use crate::clock::{Clock, RuntimeClock};
+use crate::clock::{Clock, Instant, RuntimeClock};
 use crate::engine::{
     DrainProgress, DrainReport, DrainSettings, End, Engine, EngineDeps, LaneSettings, OnDead,
     Settings,
@@ -237,9 +239,39 @@ impl Grant for ScriptedGrant {
     }
 }
 
+/// The virtual clock; its wall time can be set to another one.
+pub struct JumpingClock {
+    runtime: RuntimeClock,
+    offset_ms: Mutex<i64>,
+}
+
+impl JumpingClock {
+    pub fn jump(&self, milliseconds: i64) {
+        *self.offset_ms.lock().unwrap() += milliseconds;
+    }
+}
+
+impl Clock for JumpingClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp(self.runtime.wall().0 + *self.offset_ms.lock().unwrap())
+    }
+
+    fn now(&self) -> Instant {
+        self.runtime.now()
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        self.runtime.boot_id()
+    }
+
+    fn sleep_until(&self, until: Instant) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.runtime.sleep_until(until)
+    }
+}
+
 pub struct Stage {
     dir: tempfile::TempDir,
-    pub clock: Arc<RuntimeClock>,
+    pub clock: Arc<JumpingClock>,
     pub platform: Arc<ScriptedPlatform>,
     /// A tenant's own.
     pub grants: Vec<Arc<ScriptedGrant>>,
@@ -264,7 +296,10 @@ impl Stage {
         let wall = Timestamp::parse("2026-03-01T10:00:00Z").unwrap();
         Self {
             dir: tempfile::tempdir().unwrap(),
-            clock: Arc::new(RuntimeClock::starting_at(wall)),
+            clock: Arc::new(JumpingClock {
+                runtime: RuntimeClock::starting_at(wall),
+                offset_ms: Mutex::new(0),
+            }),
             platform: Arc::new(ScriptedPlatform {
                 script: Mutex::new(Box::new(|_| Reply::Store)),
                 ledger: Mutex::default(),

@@ -25,6 +25,8 @@ pub enum IndexFault {
     Silent(u64),
     #[error("its thread panicked")]
     Panicked,
+    #[error("the thread that feeds it panicked")]
+    CommitterPanicked,
     #[error("lost before: {0}")]
     LostBefore(String),
 }

@@ -196,6 +196,16 @@ impl<E: Entry> Rows<E> {
         Ok(())
     }
 
+    /// Removes every row of a session.
+    pub fn forget(&mut self, session: &SessionKey) -> Result<(), IndexFault> {
+        self.apply()?;
+        self.tails.remove(session);
+        for item in self.tree.scan_prefix(session_prefix(session)) {
+            self.tree.remove(item?.0)?;
+        }
+        Ok(())
+    }
+
     /// Makes the batch visible to readers.
     pub fn apply(&mut self) -> Result<(), IndexFault> {
         if self.pending.is_empty() {

@@ -8,13 +8,17 @@
 //! | `purged` | session, sequence | nothing |
 //! | `meta` | `clean` | the mark of the clean close this index belongs to |
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
-use super::rows::{Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, tenant_prefix, unseal};
+use super::rows::{
+    Owed, RowKey, Rows, Seen, parse_key, seal, segment_of, sequence_key, session_prefix,
+    tenant_prefix, unseal,
+};
 use crate::clock::Deadline;
 use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey, TenantId, Timestamp};
 use crate::store::layout::SegmentId;
@@ -62,6 +66,10 @@ pub enum Change {
     },
     Purged {
         key: ChunkKey,
+    },
+    /// The session is forgotten: its next chunk, if ever one comes, is its first.
+    Forget {
+        session: SessionKey,
     },
 }
 
@@ -158,6 +166,7 @@ impl Tables {
                     self.retry.remove(sequence_key(session, *sequence))?;
                 }
                 Change::Retry { key, until, record } => self.note_retry(key, *until, record)?,
+                Change::Forget { session } => self.forget(session)?,
                 Change::Purged { key } => {
                     let row = sequence_key(&key.session_key(), key.sequence);
                     self.purged.insert(row, &[])?;
@@ -166,6 +175,16 @@ impl Tables {
         }
         self.owed.apply()?;
         self.seen.apply()
+    }
+
+    fn forget(&mut self, session: &SessionKey) -> Result<(), IndexFault> {
+        self.seen.forget(session)?;
+        for tree in [&self.retry, &self.purged] {
+            for item in tree.scan_prefix(session_prefix(session)) {
+                tree.remove(item?.0)?;
+            }
+        }
+        Ok(())
     }
 
     fn note_retry(
@@ -287,6 +306,32 @@ impl Tables {
                 .count() as u64
         });
         Ok(enclosed.sum())
+    }
+
+    /// The keys and sizes of owed chunks at these places, as far as the index knows them.
+    pub fn names_of(
+        &self,
+        places: &BTreeSet<(SegmentId, u32)>,
+    ) -> Result<Vec<((SegmentId, u32), ChunkKey, u64)>, IndexFault> {
+        let mut names = Vec::new();
+        for item in self.owed.tree().iter() {
+            let (key, value) = item?;
+            let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
+                continue;
+            };
+            for owed in super::rows::decode::<Owed>(&key, &value)? {
+                if places.contains(&(segment, owed.ordinal)) {
+                    let SessionKey { tenant, session } = session.clone();
+                    let key = ChunkKey {
+                        tenant,
+                        session,
+                        sequence: owed.sequence,
+                    };
+                    names.push(((segment, owed.ordinal), key, owed.bytes));
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Owed chunks of all tenants.

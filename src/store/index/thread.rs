@@ -17,6 +17,8 @@ use crate::sabotage::{Sabotage, Sabotaged};
 pub const SILENCE: Duration = Duration::from_secs(5);
 /// A large index may take its time to open.
 const OPEN_SILENCE: Duration = Duration::from_secs(60);
+/// What reads or syncs everything may take so long on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Changes that may wait; beyond it the journal waits for the index, up to [`SILENCE`].
 const QUEUE_MAX: usize = 16 * 1024;
 /// Changes applied in one go.
@@ -26,13 +28,15 @@ type Question = Box<dyn FnOnce(&mut Tables) -> Result<(), IndexFault> + Send>;
 
 enum Job {
     Change(Box<Change>),
-    Ask(Question),
+    Ask { question: Question, patient: bool },
     Close(SyncSender<()>),
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// A question that may take longer is being answered; until then silence means nothing.
+    patient: bool,
     /// Why the index is lost.
     lost: Option<String>,
     closed: bool,
@@ -62,6 +66,14 @@ impl Shared {
         self.filled.notify_all();
         self.drained.notify_all();
     }
+}
+
+/// What it means that no answer comes in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silent {
+    Lost,
+    LostAfterPatience,
+    NotNow,
 }
 
 /// A handle on the index. Calls block until the thread answers, at most [`SILENCE`].
@@ -149,7 +161,7 @@ impl Index {
                     .wait_timeout(queue, SILENCE)
                     .expect("no holder panics");
                 queue = again;
-                if timeout.timed_out() && queue.jobs.len() >= QUEUE_MAX {
+                if timeout.timed_out() && queue.jobs.len() >= QUEUE_MAX && !queue.patient {
                     drop(queue);
                     self.shared.lose(&IndexFault::Silent(SILENCE.as_secs()));
                     return;
@@ -169,7 +181,15 @@ impl Index {
         &self,
         question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
     ) -> Result<T, IndexFault> {
-        self.ask_within(SILENCE, true, question)
+        self.ask_within(SILENCE, Silent::Lost, question)
+    }
+
+    /// Like [`Self::ask`], for what reads or syncs everything.
+    pub fn ask_patiently<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
+    ) -> Result<T, IndexFault> {
+        self.ask_within(PATIENCE, Silent::LostAfterPatience, question)
     }
 
     /// Like [`Self::ask`]; an answer that does not come in time is the caller's matter, not the end of the index.
@@ -178,13 +198,13 @@ impl Index {
         patience: Duration,
         question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
     ) -> Result<T, IndexFault> {
-        self.ask_within(patience, false, question)
+        self.ask_within(patience, Silent::NotNow, question)
     }
 
     fn ask_within<T: Send + 'static>(
         &self,
         patience: Duration,
-        fatal: bool,
+        silent: Silent,
         question: impl FnOnce(&mut Tables) -> Result<T, IndexFault> + Send + 'static,
     ) -> Result<T, IndexFault> {
         let (reply, answer) = sync_channel(1);
@@ -193,24 +213,35 @@ impl Index {
             if let Some(cause) = &queue.lost {
                 return Err(IndexFault::LostBefore(cause.clone()));
             }
-            queue.jobs.push_back(Job::Ask(Box::new(move |tables| {
+            let question: Question = Box::new(move |tables| {
                 let value = question(tables)?;
                 let _ = reply.send(value);
                 Ok(())
-            })));
+            });
+            let patient = silent == Silent::LostAfterPatience;
+            queue.jobs.push_back(Job::Ask { question, patient });
         }
         self.shared.filled.notify_one();
-        match answer.recv_timeout(patience) {
-            Ok(value) => Ok(value),
-            Err(RecvTimeoutError::Disconnected) => Err(IndexFault::LostBefore(self.why_lost())),
-            Err(RecvTimeoutError::Timeout) => {
-                let fault = IndexFault::Silent(patience.as_secs());
-                if fatal {
-                    self.shared.lose(&fault);
+        loop {
+            match answer.recv_timeout(patience) {
+                Ok(value) => return Ok(value),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(IndexFault::LostBefore(self.why_lost()));
                 }
-                Err(fault)
+                Err(RecvTimeoutError::Timeout) if silent == Silent::Lost && self.is_patient() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let fault = IndexFault::Silent(patience.as_secs());
+                    if silent != Silent::NotNow {
+                        self.shared.lose(&fault);
+                    }
+                    return Err(fault);
+                }
             }
         }
+    }
+
+    fn is_patient(&self) -> bool {
+        self.shared.lock().patient
     }
 
     /// The thread let go of a question: it is about to say why, unless it was closed.
@@ -228,7 +259,7 @@ impl Index {
 
     /// Applies and syncs everything, leaves the mark, and ends the thread. sled is dropped there and nowhere else.
     pub fn close(&self, mark: u64) -> Result<(), IndexFault> {
-        self.ask(move |tables| {
+        self.ask_patiently(move |tables| {
             tables.set_clean_mark(mark)?;
             tables.sync()
         })?;
@@ -300,7 +331,11 @@ fn work(
         }
         match next {
             None => {}
-            Some(Job::Ask(question)) => question(tables)?,
+            Some(Job::Ask { question, patient }) => {
+                shared.lock().patient = patient;
+                question(tables)?;
+                shared.lock().patient = false;
+            }
             Some(Job::Close(reply)) => return Ok(Some(reply)),
             Some(Job::Change(_)) => unreachable!("changes are taken in batches"),
         }

@@ -227,7 +227,7 @@ fn targets(store: &Store, dir: &Path) -> Vec<Target> {
     }
     for name in ["ledger.a", "ledger.b"] {
         let path = dir.join(name);
-        let bytes = 0..store.inner.disk.open(&path).unwrap().len().unwrap() as usize;
+        let bytes = 0..store.inner.disk.open(&path).unwrap().length().unwrap() as usize;
         targets.push(Target {
             region: Region::Ledger,
             path,

@@ -351,3 +351,117 @@ fn a_second_opening_is_told_who_holds_the_store() {
         "{text}"
     );
 }
+
+/// The counter once took more away at retirement than it had added, fell below zero and refused everything.
+#[test]
+fn the_used_bytes_return_to_where_they_were_when_everything_is_delivered() {
+    let fixture = Fixture::new();
+    for round in 0..3 {
+        let store = fixture.open();
+        for sequence in 0..4 {
+            fixture.put(&store, "s1", round * 4 + sequence).unwrap();
+        }
+        fixture
+            .put_next(&store, "s2", &vec![round as u8; 400_000])
+            .unwrap();
+        assert!(store.view().used_bytes > 400_000);
+        drain(&store, "s1");
+        drain(&store, "s2");
+        store.close().unwrap();
+        let store = fixture.open();
+        assert_eq!(store.view().used_bytes, 0, "round {round}");
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn damaged_bytes_may_be_given_again_and_take_the_place_of_the_old() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.put(&store, "s1", 0).unwrap();
+    let lease = store.lease(&session("s1")).unwrap().unwrap();
+    lease.bury(crate::model::DeadReason::Damaged, None).unwrap();
+    assert_eq!(
+        fixture.put(&store, "s1", 0).unwrap().outcome,
+        Outcome::Accepted
+    );
+    let again = fixture.put(&store, "s1", 0).unwrap().outcome;
+    assert_eq!(again, Outcome::Known(crate::model::ChunkState::Live));
+    assert_eq!(drain(&store, "s1"), [(0, payload_of("s1", 0))]);
+    let balance = store.view().balance;
+    let counts = (
+        balance.enqueued,
+        balance.delivered,
+        balance.dead,
+        balance.purged,
+    );
+    assert_eq!((counts, balance.balanced), ((2, 1, 0, 1), true));
+}
+
+#[test]
+fn a_forgotten_session_begins_anew() {
+    let fixture = Fixture::new();
+    let short = Settings {
+        remember: std::time::Duration::ZERO,
+        ..settings()
+    };
+    let store = fixture.open_with(short);
+    fixture
+        .put_bytes(&store, "s1", SequenceChoice::Exactly(0), b"old")
+        .unwrap();
+    drain(&store, "s1");
+    // The horizon is the present moment: the next millisecond is behind it.
+    while store.inner.sessions().by_key.contains_key(&session("s1")) {
+        crate::store::keeper::round(&store.inner).unwrap();
+    }
+    let anew = fixture
+        .put_bytes(&store, "s1", SequenceChoice::Exactly(0), b"new")
+        .unwrap();
+    assert_eq!(anew.outcome, Outcome::Accepted);
+    let again = fixture
+        .put_bytes(&store, "s1", SequenceChoice::Exactly(0), b"new")
+        .unwrap();
+    assert!(matches!(again.outcome, Outcome::Known(_)));
+}
+
+#[test]
+fn a_chunk_that_was_damaged_while_the_store_was_closed_keeps_its_name_and_can_be_given_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.put(&store, "s1", 0).unwrap();
+    fixture.put(&store, "s1", 1).unwrap();
+    let slot = store.inner.segments().values().next().cloned().unwrap();
+    let start = slot.segment.layout.data_start();
+    let file = slot.segment.file().unwrap();
+    store.close().unwrap();
+    file.write_at(&[&[0; HEADER]], start).unwrap();
+    // The name comes from the index at the first opening and from its note at the second.
+    for _ in 0..2 {
+        let store = fixture.open();
+        crate::store::keeper::round(&store.inner).unwrap();
+        let dead = store.dead(&crate::store::DeadFilter::default()).unwrap();
+        let named: Vec<_> = dead.iter().map(|l| (l.key.sequence, l.reason)).collect();
+        assert_eq!(named, [(0, crate::model::DeadReason::Damaged)]);
+        let balance = store.view().balance;
+        assert_eq!((balance.enqueued, balance.backlog, balance.dead), (2, 1, 1));
+        store.close().unwrap();
+    }
+    let store = fixture.open();
+    assert_eq!(
+        fixture.put(&store, "s1", 0).unwrap().outcome,
+        Outcome::Accepted
+    );
+    assert_eq!(drain(&store, "s1").len(), 2);
+    let balance = store.view().balance;
+    assert_eq!(
+        (balance.delivered, balance.dead, balance.balanced),
+        (2, 0, true)
+    );
+    store.close().unwrap();
+    assert!(
+        std::fs::read_dir(fixture.dir().join("segments"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+}
