@@ -1,5 +1,6 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
+mod architecture;
 mod demo;
 mod documents;
 mod enqueueing;

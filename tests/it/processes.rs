@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::support::{PATIENCE, Process, SESSIONS, Site, film, seed, session_files};
+use crate::support::{Process, SESSIONS, Site, film, seed, session_files};
 
 /// Each round starts the five in another order.
 const ROUNDS: usize = 4;
@@ -70,19 +70,4 @@ fn two_enqueues_stats_a_drain_and_a_run_share_one_store_and_all_end_well() {
             assert!(site.sandbox.film("acme", session) == film(session));
         }
     }
-}
-
-#[test]
-fn a_second_run_ends_at_once_and_names_the_first() {
-    let site = Site::new();
-    let first = site.run();
-    let second = site.worker(&["run"]).expect(75);
-    let message = format!(
-        "the store is held by worker run (pid {}); ask it with: worker --stats",
-        first.id()
-    );
-    assert!(second.err.contains(&message), "{}", second.err);
-    first.terminate();
-    let ended = first.wait_at_most(PATIENCE);
-    assert_eq!(ended.ok().expect("it ends").code, Some(0));
 }

@@ -8,7 +8,7 @@ mod sandbox;
 mod site;
 
 pub use process::{Ended, Process};
-pub use recording::{SESSIONS, file_of, film, session_files};
+pub use recording::{SESSIONS, film, session_files};
 pub use sandbox::Sandbox;
 pub use site::{Site, Told};
 

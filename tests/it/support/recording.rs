@@ -20,10 +20,6 @@ pub fn session_files(session: &str) -> Vec<PathBuf> {
     files
 }
 
-pub fn file_of(session: &str, sequence: usize) -> PathBuf {
-    session_files(session)[sequence].clone()
-}
-
 /// The session's film: its chunks one after another.
 pub fn film(session: &str) -> Vec<u8> {
     let files = session_files(session);

@@ -87,14 +87,6 @@ impl Sandbox {
         self.json("POST", "/_sandbox/faults", &json!([rule]));
     }
 
-    /// How often the rule at this place acted.
-    pub fn fired(&self, place: usize) -> u64 {
-        let view = self.json("GET", "/_sandbox/faults", &Value::Null);
-        view["rules"][place]["fired"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("rule {place} in {view}"))
-    }
-
     pub fn no_faults(&self) {
         self.json("DELETE", "/_sandbox/faults", &Value::Null);
     }

@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::process::{Ended, Process};
 use super::{PATIENCE, Sandbox, payload, wait_for, wait_within};
 
-const MIB: u64 = 1 << 20;
-
 pub struct Site {
     dir: tempfile::TempDir,
     pub sandbox: Sandbox,
+    /// The defect that every command here has; empty: none but the environment's own.
+    sabotage: &'static str,
 }
 
 /// What `worker --stats --json` and `worker fsck --json` say of a store.
@@ -59,11 +59,21 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("worker.toml");
         let sandbox = Sandbox::start(&config, 3, token_life);
-        let site = Self { dir, sandbox };
+        let site = Self {
+            dir,
+            sandbox,
+            sabotage: "",
+        };
         site.configure(|text| format!("{text}\n[host]\nname = \"rec-1\"\n\n{more}"));
         // Segments that a handful of recordings fill.
         site.configure(|text| text.replacen("[store]", "[store]\nsegment_bytes = \"1MiB\"", 1));
         site
+    }
+
+    /// Gives every command here a defect, for a test that must notice it.
+    pub fn sabotaged(mut self, sabotage: &'static str) -> Self {
+        self.sabotage = sabotage;
+        self
     }
 
     pub fn configure(&self, change: impl FnOnce(String) -> String) {
@@ -90,6 +100,9 @@ impl Site {
             .env_remove("REELAY_STOP_AT")
             .current_dir(self.dir.path())
             .args(arguments);
+        if !self.sabotage.is_empty() {
+            command.env("REELAY_SABOTAGE", self.sabotage);
+        }
         command
     }
 
@@ -181,7 +194,4 @@ impl Site {
             assert_eq!(ledger[fault], 0, "{fault}: {ledger}");
         }
     }
-
-    /// The size of a full store: the smallest that the configuration takes.
-    pub const SMALLEST_QUOTA: u64 = 16 * MIB;
 }
