@@ -4,11 +4,11 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::commit::{ChunkRequest, Committed};
 use super::error::EnqueueError;
 use super::frame;
 use super::inner::{Inner, solo_name};
 use super::layout::{BLOCK, Layout};
+use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest};

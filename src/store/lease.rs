@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::error::StoreError;
 use super::frame::Kind;
+use super::head::{Candidate, candidate, describe, disagrees};
 use super::index::{Change, Owed, RowKey};
-use super::inner::{Inner, SegmentSlot, index_lost};
+use super::inner::{Inner, SegmentSlot};
 use super::payload::PayloadReader;
 use super::record::{Burial, Location, Note, bounded_history};
 use super::recover::read_chunk;
@@ -16,9 +17,7 @@ use super::sessions::Delay;
 use super::types::Head;
 use super::word::{Slot, Word};
 use crate::clock::Deadline;
-use crate::model::{
-    ChunkKey, ChunkMeta, ChunkState, DeadReason, FailureRecord, Gap, GapReason, SessionKey,
-};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, FailureRecord, SessionKey};
 use crate::sabotage::{Sabotage, stop_at};
 
 /// The right to settle one chunk. Dropping it releases the chunk.
@@ -33,22 +32,6 @@ pub struct Lease {
     head: Head,
     sending: bool,
     settled: bool,
-}
-
-/// An owed chunk and its word.
-struct Candidate {
-    row: RowKey,
-    owed: Owed,
-    slot: Arc<SegmentSlot>,
-    word: Word,
-}
-
-/// The session's lowest owed chunk, without taking it.
-pub fn head(inner: &Inner, session: &SessionKey) -> Result<Option<Head>, StoreError> {
-    let Some(found) = candidate(inner, session)? else {
-        return Ok(None);
-    };
-    Ok(Some(describe(inner, session, &found.owed, &found.word)))
 }
 
 pub fn lease(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, StoreError> {
@@ -103,132 +86,6 @@ fn take(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, Store
         }));
     }
     Ok(None)
-}
-
-/// The lowest row whose word says that it is live. Rows that lag behind their words are settled on the way.
-fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate>, StoreError> {
-    loop {
-        let asked = session.clone();
-        let found = inner.index.ask(move |tables| tables.head(&asked));
-        let Some((row, owed)) = found.map_err(|fault| index_lost(&fault))? else {
-            return Ok(None);
-        };
-        let segment = super::index::segment_of(&row)
-            .and_then(|segment| inner.slot(segment))
-            .ok_or_else(|| disagrees(inner, session, "a row names no segment"))?;
-        let word = match segment.segment.read_word(owed.ordinal)? {
-            Slot::Word(word) => word,
-            Slot::Unreadable => Word::new(owed.start),
-            Slot::Unused => return Err(disagrees(inner, session, "a row names no chunk")),
-        };
-        if word.state == ChunkState::Live {
-            return Ok(Some(Candidate {
-                row,
-                owed,
-                slot: segment,
-                word,
-            }));
-        }
-        let (session, sequence) = (session.clone(), owed.sequence);
-        inner.index.change([Change::Settle {
-            session,
-            row,
-            sequence,
-        }]);
-    }
-}
-
-fn disagrees(inner: &Inner, session: &SessionKey, what: &'static str) -> StoreError {
-    let fault = super::index::IndexFault::Disagrees {
-        what,
-        key: session.to_string(),
-    };
-    inner.index.lose(&fault);
-    index_lost(&fault)
-}
-
-fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -> Head {
-    let sessions = inner.sessions();
-    let state = sessions.by_key.get(session).cloned().unwrap_or_default();
-    drop(sessions);
-    let ready_in = match state.delay {
-        Some(delay) if delay.sequence == owed.sequence => delay.until.left(inner.clock.as_ref()),
-        _ => Duration::ZERO,
-    };
-    let late = state
-        .delivered_high
-        .is_some_and(|high| high > owed.sequence);
-    // Nothing delivered yet does not mean that nothing was sent: the first chunks may be dead.
-    let from = match state.delivered_high {
-        Some(high) => Some(high + 1),
-        None => state.accepted.lowest(),
-    };
-    let gaps = match from {
-        Some(from) if !late => gaps(inner, session, &state.accepted, from, owed.sequence),
-        _ => Vec::new(),
-    };
-    Head {
-        sequence: owed.sequence,
-        number: owed.number,
-        bytes: owed.bytes,
-        accepted_at: owed.accepted_at,
-        ready_in,
-        failures: word.failures.into(),
-        crashes: word.crashes.into(),
-        late,
-        gaps,
-    }
-}
-
-/// What lies in `from..to`: sequences never accepted are missing, the others are dead or purged.
-fn gaps(
-    inner: &Inner,
-    session: &SessionKey,
-    accepted: &super::intervals::Intervals,
-    from: u64,
-    to: u64,
-) -> Vec<Gap> {
-    if from >= to {
-        return Vec::new();
-    }
-    let mut gaps: Vec<Gap> = Vec::new();
-    let notes = inner.notes();
-    let SessionKey { tenant, session } = session.clone();
-    let mut next = from;
-    for (first, last) in accepted.holes(from, to - 1).into_iter().chain([(to, to)]) {
-        for sequence in next..first {
-            let key = ChunkKey {
-                tenant: tenant.clone(),
-                session: session.clone(),
-                sequence,
-            };
-            let dead = notes.burials.contains_key(&key);
-            let reason = if dead {
-                GapReason::Dead
-            } else {
-                GapReason::Purged
-            };
-            match gaps.last_mut() {
-                Some(gap) if gap.reason == reason && gap.last + 1 == sequence => {
-                    gap.last = sequence;
-                }
-                _ => gaps.push(Gap {
-                    first: sequence,
-                    last: sequence,
-                    reason,
-                }),
-            }
-        }
-        if first < to {
-            gaps.push(Gap {
-                first,
-                last,
-                reason: GapReason::Missing,
-            });
-        }
-        next = last + 1;
-    }
-    gaps
 }
 
 /// Buries a chunk whose frame does not read back; its key stands in the index.

@@ -3,15 +3,18 @@
 //!
 //! All calls block; async callers go through `spawn_blocking`.
 
+mod admission;
 mod commit;
 mod dead;
 mod enqueue;
 mod error;
 mod frame;
 mod fsck;
+mod head;
 mod index;
 mod inner;
 mod intervals;
+mod inventory;
 mod keeper;
 mod layout;
 mod lease;
@@ -19,12 +22,15 @@ mod ledger;
 mod notes;
 mod open;
 mod payload;
+mod queue;
 mod record;
 mod recover;
+mod reindex;
 mod roll;
 mod scan;
 mod segment;
 mod sessions;
+mod tail;
 mod tally;
 mod types;
 mod view;
@@ -33,9 +39,9 @@ mod word;
 #[cfg(test)]
 mod tests;
 
+pub use admission::show_bytes;
 pub use dead::DeadPayload;
 pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
-pub use inner::show_bytes;
 pub use lease::Lease;
 pub use types::{
     Damage, DeadFilter, DeadLetter, Enqueued, FsckReport, Head, HoldKey, IndexCheck, NewChunk,
@@ -123,7 +129,7 @@ impl Store {
 
     /// The lowest owed sequence of a session, leased or not, with what the engine decides by.
     pub fn head(&self, session: &SessionKey) -> Result<Option<Head>, StoreError> {
-        lease::head(&self.inner, session)
+        head::head(&self.inner, session)
     }
 
     /// Leases the head, whatever its delay. `None`: nothing owed, or another lease of the session is out.
@@ -236,7 +242,7 @@ impl Store {
     /// # Errors
     /// The mark cannot be written.
     pub fn distrust_index(dir: &Path) -> io::Result<()> {
-        open::distrust_index(dir)
+        reindex::distrust_index(dir)
     }
 
     pub fn view(&self) -> StoreView {
@@ -273,7 +279,7 @@ impl Store {
         if inner.index.lost().is_none() {
             inner
                 .index
-                .close(open::mark_of(last, edition))
+                .close(reindex::mark_of(last, edition))
                 .map_err(|fault| index_lost(&fault))?;
         } else {
             // The next start shall not trust what is there.

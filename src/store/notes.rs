@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::NoteAt;
 use super::layout::SegmentId;
+use super::queue::NoteAt;
 use super::record::{Hold, Location, Note};
 use super::types::HoldKey;
 use crate::model::{ChunkKey, DeadReason, Timestamp};

@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
-use super::commit::CommitQueue;
-use super::commit::NoteAt;
 use super::error::OpenError;
-use super::index::{Change, Index, Named, Opened, Owed};
 use super::inner::{Inner, SegmentSlot, solo_name};
+use super::inventory::{Inventory, inventory};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Closed, Ledger, LedgerError};
 use super::notes::{BurialRef, Notes};
-use super::record::{Burial, Location, Note};
-use super::recover::{self, Inventory, Survey};
-use super::scan::{Found, walk};
+use super::queue::{CommitQueue, NoteAt};
+use super::record::{Location, Note};
+use super::recover::{self, Survey};
+use super::reindex::{clean_mark, load_delays, name_the_nameless, open_index, rebuild};
 use super::segment::{HeaderFault, Segment, SegmentHeader};
-use super::sessions::{Arrivals, Delay};
+use super::sessions::Arrivals;
+use super::tail;
 use super::types::Settings;
 use super::word::{Slot, Word};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::model::{ChunkState, DeadReason, Digest, Timestamp};
+use crate::model::{ChunkState, DeadReason, Timestamp};
 
 const LOCK: &str = "lock";
 
@@ -47,9 +47,9 @@ pub fn open(
     let segments_dir = dir.join("segments");
     disk.create_dir(&segments_dir).map_err(io_error)?;
     let mut ledger = read_ledger(disk.as_ref(), dir, &settings)?;
-    let mut found = recover::inventory(&disk, &segments_dir, &mut ledger)
-        .map_err(|fault| header_error(dir, fault))?;
-    let ends = recover::ends(
+    let mut found =
+        inventory(&disk, &segments_dir, &mut ledger).map_err(|fault| header_error(dir, fault))?;
+    let ends = tail::ends(
         &found,
         &ledger,
         &segments_dir,
@@ -122,7 +122,7 @@ pub fn open(
 }
 
 /// Whoever may not read a recording may not read its names and failures either.
-fn create_private_dir(path: &Path) -> io::Result<()> {
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -317,74 +317,6 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Chunks whose frames were damaged while the store was closed have lost their names. A note of their burial knows
-/// them, or else the index from before; then the burial is to be written, so that the next opening knows them too.
-fn name_the_nameless(
-    index: &Index,
-    found: &Inventory,
-    survey: &mut Survey,
-    notes: &mut Notes,
-    now: Timestamp,
-) -> io::Result<Vec<Burial>> {
-    let buried: Vec<_> = notes
-        .burials
-        .iter()
-        .map(|(key, burial)| (burial.at, key.clone()))
-        .collect();
-    for (at, key) in buried {
-        survey.named(at, &key, 0);
-    }
-    if survey.nameless.is_empty() {
-        return Ok(Vec::new());
-    }
-    let places = survey
-        .nameless
-        .keys()
-        .map(|at| (at.segment, at.ordinal))
-        .collect();
-    let names = index
-        .ask_patiently(move |tables| tables.names_of(&places))
-        .unwrap_or_default();
-    let mut burials = Vec::new();
-    for Named {
-        segment,
-        ordinal,
-        key,
-        bytes,
-    } in names
-    {
-        let at = Location { segment, ordinal };
-        let Some(word) = survey.nameless.get(&at).copied() else {
-            continue;
-        };
-        if word.state != ChunkState::Live {
-            continue;
-        }
-        tracing::error!(chunk = %key, %segment, "chunk is damaged and set aside");
-        let dead = word.turned(ChunkState::Dead);
-        found.segments[&segment].0.write_words(ordinal, &[dead])?;
-        survey.named(at, &key, bytes);
-        let burial = Burial {
-            at,
-            version: dead.version,
-            tenant: key.tenant.clone(),
-            session: key.session.clone(),
-            sequence: key.sequence,
-            reason: DeadReason::Damaged,
-            died_at: now,
-            history: Vec::new(),
-        };
-        // In force from its own segment until it is written.
-        let written = NoteAt {
-            segment,
-            start: u32::MAX,
-        };
-        notes.apply(Note::Bury(burial.clone()), written);
-        burials.push(burial);
-    }
-    Ok(burials)
-}
-
 fn remove_orphan_solos(
     disk: &dyn Disk,
     dir: &Path,
@@ -401,139 +333,6 @@ fn remove_orphan_solos(
         .filter(|solo| !survey.solos.contains(solo))
     {
         disk.remove(&dir.join(solo_name(*solo)))?;
-    }
-    Ok(())
-}
-
-/// Names the state of the journal that a cleanly closed index belongs to.
-pub fn clean_mark(found: &Inventory, ends: &BTreeMap<SegmentId, Closed>, ledger: &Ledger) -> u64 {
-    let last = found
-        .segments
-        .last_key_value()
-        .map(|(id, (segment, _))| (*id, segment.nonce));
-    mark_of(
-        last.map(|(id, nonce)| (id, nonce, ends[&id].end)),
-        ledger.edition,
-    )
-}
-
-pub fn mark_of(last: Option<(SegmentId, u64, u32)>, edition: u64) -> u64 {
-    let (id, nonce, end) = last.unwrap_or_default();
-    let text = format!("{id} {nonce} {end} {edition}");
-    let digest = Digest::of(text.as_bytes());
-    // Zero is the mark of an index in use.
-    u64::from_le_bytes(*digest.0.first_chunk().expect("8 of 32 bytes")) | 1
-}
-
-/// The youngest index directory, or a fresh one if it does not open.
-fn open_index(
-    dir: &Path,
-    settings: &Settings,
-    arrivals: &Arc<Arrivals>,
-) -> Result<Opened, super::index::IndexFault> {
-    let root = dir.join("index");
-    create_private_dir(&root)?;
-    let mut numbers: Vec<u64> = std::fs::read_dir(&root)?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    let newest = numbers.last().copied();
-    let at = |number: u64| -> PathBuf { root.join(number.to_string()) };
-    let arrived = |arrivals: &Arc<Arrivals>| {
-        let arrivals = Arc::clone(arrivals);
-        move |sessions| arrivals.add(sessions)
-    };
-    let number = newest.unwrap_or(1);
-    // The lost mark is made by a process that ended because of its index.
-    let lost = at(number).join("lost").exists();
-    let opened = if lost {
-        Err(super::index::IndexFault::LostBefore(
-            "marked as lost".into(),
-        ))
-    } else {
-        Index::open(&at(number), settings.sabotaged, arrived(arrivals))
-    };
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(cause) => {
-            tracing::warn!(%cause, "index set aside; a fresh one is built from the journal");
-            Index::open(&at(number + 1), settings.sabotaged, arrived(arrivals))?
-        }
-    };
-    for old in numbers
-        .into_iter()
-        .map(at)
-        .filter(|path| *path != opened.path)
-    {
-        if let Err(error) = std::fs::remove_dir_all(&old) {
-            tracing::warn!(path = %old.display(), %error, "old index is not removed");
-        }
-    }
-    Ok(opened)
-}
-
-/// As a process does whose index is lost. Without an index there is nothing to distrust.
-pub fn distrust_index(dir: &Path) -> io::Result<()> {
-    let listed = match std::fs::read_dir(dir.join("index")) {
-        Ok(listed) => listed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in listed {
-        std::fs::write(entry?.path().join("lost"), b"")?;
-    }
-    Ok(())
-}
-
-/// Fills the index from the segments.
-fn rebuild(index: &Index, found: &Inventory, ends: &BTreeMap<SegmentId, Closed>) -> io::Result<()> {
-    let present: Vec<SegmentId> = found.segments.keys().copied().collect();
-    let cleared = index.ask_patiently(move |tables| {
-        tables.clear_for_rebuild(|segment| present.binary_search(&segment).is_ok())
-    });
-    if cleared.is_err() {
-        // Reported as lost by the first lease.
-        return Ok(());
-    }
-    for (id, (segment, _)) in &found.segments {
-        walk(segment, Some(ends[id].end), |step| {
-            if let Found::Chunk {
-                ordinal,
-                head,
-                word,
-                ..
-            } = step
-                && let Some(meta) = recover::read_chunk(&head)
-                && word.state != ChunkState::Moved
-            {
-                let session = meta.key.session_key();
-                let (segment, sequence) = (*id, meta.key.sequence);
-                index.change([if word.state == ChunkState::Live {
-                    let owed = Owed {
-                        sequence,
-                        number: head.header.number,
-                        ordinal,
-                        start: head.start,
-                        bytes: meta.bytes,
-                        accepted_at: head.header.accepted_at,
-                    };
-                    Change::Accept {
-                        session,
-                        segment,
-                        owed,
-                        digest: meta.digest,
-                    }
-                } else {
-                    Change::Remember {
-                        session,
-                        segment,
-                        sequence,
-                        digest: meta.digest,
-                    }
-                }]);
-            }
-            Ok(())
-        })?;
     }
     Ok(())
 }
@@ -555,22 +354,4 @@ fn slots(
             )
         })
         .collect()
-}
-
-/// Brings back the waits of chunks that failed before.
-fn load_delays(inner: &Inner) {
-    let Ok(retries) = inner.index.ask_patiently(|tables| tables.retries()) else {
-        return;
-    };
-    let mut sessions = inner.sessions();
-    for (key, retry) in retries {
-        if let Some(state) = sessions.by_key.get_mut(&key.session_key())
-            && state.owed > 0
-        {
-            state.delay = Some(Delay {
-                sequence: key.sequence,
-                until: retry.until,
-            });
-        }
-    }
 }

@@ -5,11 +5,14 @@
 //! module that names sled.
 
 mod rows;
+mod sweeps;
 mod tables;
 mod thread;
 
 pub use rows::{Owed, RowKey, segment_of};
-pub use tables::{Change, Named};
+pub use sweeps::Named;
+pub use tables::Change;
+use tables::Tables;
 pub use thread::{Index, Opened};
 
 /// Why the index is lost.

@@ -8,7 +8,6 @@
 //! | `purged` | session, sequence | nothing |
 //! | `meta` | `clean` | the mark of the clean close this index belongs to |
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -16,11 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
 use super::rows::{
-    Owed, RowKey, Rows, Seen, parse_key, seal, segment_of, sequence_key, session_prefix,
-    tenant_prefix, unseal,
+    Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, session_prefix, unseal,
 };
 use crate::clock::Deadline;
-use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey, TenantId, Timestamp};
+use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey};
 use crate::store::layout::SegmentId;
 use crate::store::record;
 
@@ -94,18 +92,9 @@ pub struct Retry {
     pub history: Vec<FailureRecord>,
 }
 
-/// What the index knows of a chunk at a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    pub segment: SegmentId,
-    pub ordinal: u32,
-    pub key: ChunkKey,
-    pub bytes: u64,
-}
-
 pub struct Tables {
     db: sled::Db,
-    owed: Rows<Owed>,
+    pub(super) owed: Rows<Owed>,
     seen: Rows<Seen>,
     retry: sled::Tree,
     purged: sled::Tree,
@@ -295,95 +284,6 @@ impl Tables {
         Ok(self
             .purged
             .contains_key(sequence_key(&key.session_key(), key.sequence))?)
-    }
-
-    /// Owed chunks of a tenant with an enqueue number at most `number`, and those below them in their sessions.
-    pub fn owed_through(&self, tenant: &TenantId, number: u64) -> Result<u64, IndexFault> {
-        let mut fences: std::collections::HashMap<SessionKey, Vec<(u64, bool)>> =
-            Default::default();
-        self.each_owed(tenant, |session, owed| {
-            fences
-                .entry(session.clone())
-                .or_default()
-                .push((owed.sequence, owed.number <= number));
-        })?;
-        let enclosed = fences.into_values().map(|chunks| {
-            let highest = chunks
-                .iter()
-                .filter(|(_, inside)| *inside)
-                .map(|(s, _)| *s)
-                .max();
-            chunks
-                .iter()
-                .filter(|(sequence, _)| Some(*sequence) <= highest)
-                .count() as u64
-        });
-        Ok(enclosed.sum())
-    }
-
-    /// The keys and sizes of owed chunks at these places, as far as the index knows them.
-    pub fn names_of(&self, places: &BTreeSet<(SegmentId, u32)>) -> Result<Vec<Named>, IndexFault> {
-        let mut names = Vec::new();
-        for item in self.owed.tree().iter() {
-            let (key, value) = item?;
-            let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
-                continue;
-            };
-            for owed in super::rows::decode::<Owed>(&key, &value)? {
-                if places.contains(&(segment, owed.ordinal)) {
-                    let SessionKey { tenant, session } = session.clone();
-                    let key = ChunkKey {
-                        tenant,
-                        session,
-                        sequence: owed.sequence,
-                    };
-                    names.push(Named {
-                        segment,
-                        ordinal: owed.ordinal,
-                        key,
-                        bytes: owed.bytes,
-                    });
-                }
-            }
-        }
-        Ok(names)
-    }
-
-    /// Owed chunks of all tenants.
-    pub fn owed_count(&self) -> Result<u64, IndexFault> {
-        let mut count = 0;
-        for item in self.owed.tree().iter() {
-            let (key, value) = item?;
-            count += super::rows::decode::<Owed>(&key, &value)?.len() as u64;
-        }
-        Ok(count)
-    }
-
-    /// Acceptance times of a tenant's oldest and newest owed chunk.
-    pub fn ages(&self, tenant: &TenantId) -> Result<Option<(Timestamp, Timestamp)>, IndexFault> {
-        let mut span: Option<(Timestamp, Timestamp)> = None;
-        self.each_owed(tenant, |_, owed| {
-            let at = owed.accepted_at;
-            let (oldest, newest) = span.unwrap_or((at, at));
-            span = Some((oldest.min(at), newest.max(at)));
-        })?;
-        Ok(span)
-    }
-
-    fn each_owed(
-        &self,
-        tenant: &TenantId,
-        mut visit: impl FnMut(&SessionKey, &Owed),
-    ) -> Result<(), IndexFault> {
-        for item in self.owed.tree().scan_prefix(tenant_prefix(tenant)) {
-            let (key, value) = item?;
-            let (session, _, _) = parse_key(&key)
-                .ok_or_else(|| IndexFault::disagrees("a key does not read back", &key))?;
-            for owed in super::rows::decode::<Owed>(&key, &value)? {
-                visit(&session, &owed);
-            }
-        }
-        Ok(())
     }
 
     /// Empties what a rebuild fills again: the queue, and the digests that stand in `present` segments.

@@ -1,0 +1,107 @@
+//! Questions that read every owed row: rare, and asked with patience.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::rows::{Owed, decode, parse_key, segment_of, tenant_prefix};
+use super::{IndexFault, Tables};
+use crate::model::{ChunkKey, SessionKey, TenantId, Timestamp};
+use crate::store::layout::SegmentId;
+
+/// What the index knows of a chunk at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub segment: SegmentId,
+    pub ordinal: u32,
+    pub key: ChunkKey,
+    pub bytes: u64,
+}
+
+impl Tables {
+    /// Owed chunks of a tenant with an enqueue number at most `number`, and those below them in their sessions.
+    pub fn owed_through(&self, tenant: &TenantId, number: u64) -> Result<u64, IndexFault> {
+        let mut fences: HashMap<SessionKey, Vec<(u64, bool)>> = Default::default();
+        self.each_owed(tenant, |session, owed| {
+            fences
+                .entry(session.clone())
+                .or_default()
+                .push((owed.sequence, owed.number <= number));
+        })?;
+        let enclosed = fences.into_values().map(|chunks| {
+            let highest = chunks
+                .iter()
+                .filter(|(_, inside)| *inside)
+                .map(|(s, _)| *s)
+                .max();
+            chunks
+                .iter()
+                .filter(|(sequence, _)| Some(*sequence) <= highest)
+                .count() as u64
+        });
+        Ok(enclosed.sum())
+    }
+
+    /// The keys and sizes of owed chunks at these places, as far as the index knows them.
+    pub fn names_of(&self, places: &BTreeSet<(SegmentId, u32)>) -> Result<Vec<Named>, IndexFault> {
+        let mut names = Vec::new();
+        for item in self.owed.tree().iter() {
+            let (key, value) = item?;
+            let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
+                continue;
+            };
+            for owed in decode::<Owed>(&key, &value)? {
+                if places.contains(&(segment, owed.ordinal)) {
+                    let SessionKey { tenant, session } = session.clone();
+                    let key = ChunkKey {
+                        tenant,
+                        session,
+                        sequence: owed.sequence,
+                    };
+                    names.push(Named {
+                        segment,
+                        ordinal: owed.ordinal,
+                        key,
+                        bytes: owed.bytes,
+                    });
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Owed chunks of all tenants.
+    pub fn owed_count(&self) -> Result<u64, IndexFault> {
+        let mut count = 0;
+        for item in self.owed.tree().iter() {
+            let (key, value) = item?;
+            count += decode::<Owed>(&key, &value)?.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// Acceptance times of a tenant's oldest and newest owed chunk.
+    pub fn ages(&self, tenant: &TenantId) -> Result<Option<(Timestamp, Timestamp)>, IndexFault> {
+        let mut span: Option<(Timestamp, Timestamp)> = None;
+        self.each_owed(tenant, |_, owed| {
+            let at = owed.accepted_at;
+            let (oldest, newest) = span.unwrap_or((at, at));
+            span = Some((oldest.min(at), newest.max(at)));
+        })?;
+        Ok(span)
+    }
+
+    fn each_owed(
+        &self,
+        tenant: &TenantId,
+        mut visit: impl FnMut(&SessionKey, &Owed),
+    ) -> Result<(), IndexFault> {
+        for item in self.owed.tree().scan_prefix(tenant_prefix(tenant)) {
+            let (key, value) = item?;
+            let (session, _, _) = parse_key(&key)
+                .ok_or_else(|| IndexFault::disagrees("a key does not read back", &key))?;
+            for owed in decode::<Owed>(&key, &value)? {
+                visit(&session, &owed);
+            }
+        }
+        Ok(())
+    }
+}

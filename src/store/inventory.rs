@@ -1,0 +1,89 @@
+//! The files of the journal at open: which are there, which should be, and which were never finished.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::layout::SegmentId;
+use super::ledger::Ledger;
+use super::segment::{HeaderFault, Segment, SegmentHeader};
+use super::types::Damage;
+use crate::disk::Disk;
+
+/// The segment files that are there, and what should be there.
+pub struct Inventory {
+    pub segments: BTreeMap<SegmentId, (Segment, SegmentHeader)>,
+    pub solos: Vec<u64>,
+    pub damage: Vec<Damage>,
+    /// Chunks in segments whose header is gone.
+    pub unreadable: u64,
+}
+
+/// Reads the directory and every header; removes what was never finished or is retired already.
+pub fn inventory(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    ledger: &mut Ledger,
+) -> Result<Inventory, HeaderFault> {
+    let mut found = Inventory {
+        segments: BTreeMap::new(),
+        solos: Vec::new(),
+        damage: Vec::new(),
+        unreadable: 0,
+    };
+    let mut headless = Vec::new();
+    for name in disk.list(dir).map_err(HeaderFault::Io)? {
+        let path = dir.join(&name);
+        if let Some(id) = SegmentId::from_file_name(&name) {
+            if ledger.retired.contains(u64::from(id.0)) {
+                disk.remove(&path).map_err(HeaderFault::Io)?;
+                continue;
+            }
+            match Segment::open(disk, &path) {
+                Ok(opened) => drop(found.segments.insert(id, opened)),
+                Err(HeaderFault::Damaged) => headless.push(id),
+                Err(other) => return Err(other),
+            }
+        } else if let Some(solo) = name.strip_suffix(".solo") {
+            found.solos.extend(u64::from_str_radix(solo, 16));
+        } else if name.ends_with(".new") {
+            disk.remove(&path).map_err(HeaderFault::Io)?;
+        }
+    }
+    account_for_the_missing(&mut found, &headless, ledger);
+    Ok(found)
+}
+
+fn account_for_the_missing(found: &mut Inventory, headless: &[SegmentId], ledger: &mut Ledger) {
+    let mut expected: BTreeMap<SegmentId, u32> = ledger
+        .closed
+        .iter()
+        .map(|(id, closed)| (*id, closed.chunks))
+        .collect();
+    for (_, header) in found.segments.values() {
+        if let Some(predecessor) = header.predecessor {
+            expected.insert(predecessor.id, predecessor.chunks);
+        }
+    }
+    for id in headless {
+        let chunks = expected.get(id).copied().unwrap_or(0);
+        found.unreadable += u64::from(chunks);
+        found.damage.push(Damage {
+            segment: id.file_name(),
+            offset: 0,
+            tenant: None,
+            session: None,
+            sequence: None,
+            reason: format!("both header copies are damaged; {chunks} chunks cannot be read"),
+        });
+    }
+    for (id, chunks) in expected {
+        let known = found.segments.contains_key(&id) || headless.contains(&id);
+        if !known && !ledger.retired.contains(u64::from(id.0)) {
+            tracing::error!(segment = %id, chunks, "segment is missing: its chunks are lost");
+            ledger.lost += u64::from(chunks);
+            ledger.retired.insert(u64::from(id.0));
+            ledger.closed.remove(&id);
+        }
+    }
+}

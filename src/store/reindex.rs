@@ -1,0 +1,244 @@
+//! The index at open: whether it belongs to the journal, filling it anew if not, and what is read out of it before.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::index::{Change, Index, Named, Opened, Owed};
+use super::inner::Inner;
+use super::inventory::Inventory;
+use super::layout::SegmentId;
+use super::ledger::{Closed, Ledger};
+use super::notes::Notes;
+use super::open::create_private_dir;
+use super::queue::NoteAt;
+use super::record::{Burial, Location, Note};
+use super::recover::{self, Survey};
+use super::scan::{Found, walk};
+use super::sessions::{Arrivals, Delay};
+use super::types::Settings;
+use crate::model::{ChunkState, DeadReason, Digest, Timestamp};
+
+/// Names the state of the journal that a cleanly closed index belongs to.
+pub fn clean_mark(found: &Inventory, ends: &BTreeMap<SegmentId, Closed>, ledger: &Ledger) -> u64 {
+    let last = found
+        .segments
+        .last_key_value()
+        .map(|(id, (segment, _))| (*id, segment.nonce));
+    mark_of(
+        last.map(|(id, nonce)| (id, nonce, ends[&id].end)),
+        ledger.edition,
+    )
+}
+
+pub fn mark_of(last: Option<(SegmentId, u64, u32)>, edition: u64) -> u64 {
+    let (id, nonce, end) = last.unwrap_or_default();
+    let text = format!("{id} {nonce} {end} {edition}");
+    let digest = Digest::of(text.as_bytes());
+    // Zero is the mark of an index in use.
+    u64::from_le_bytes(*digest.0.first_chunk().expect("8 of 32 bytes")) | 1
+}
+
+/// The youngest index directory, or a fresh one if it does not open.
+pub fn open_index(
+    dir: &Path,
+    settings: &Settings,
+    arrivals: &Arc<Arrivals>,
+) -> Result<Opened, super::index::IndexFault> {
+    let root = dir.join("index");
+    create_private_dir(&root)?;
+    let mut numbers: Vec<u64> = std::fs::read_dir(&root)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    let newest = numbers.last().copied();
+    let at = |number: u64| -> PathBuf { root.join(number.to_string()) };
+    let arrived = |arrivals: &Arc<Arrivals>| {
+        let arrivals = Arc::clone(arrivals);
+        move |sessions| arrivals.add(sessions)
+    };
+    let number = newest.unwrap_or(1);
+    // The lost mark is made by a process that ended because of its index.
+    let lost = at(number).join("lost").exists();
+    let opened = if lost {
+        Err(super::index::IndexFault::LostBefore(
+            "marked as lost".into(),
+        ))
+    } else {
+        Index::open(&at(number), settings.sabotaged, arrived(arrivals))
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(cause) => {
+            tracing::warn!(%cause, "index set aside; a fresh one is built from the journal");
+            Index::open(&at(number + 1), settings.sabotaged, arrived(arrivals))?
+        }
+    };
+    for old in numbers
+        .into_iter()
+        .map(at)
+        .filter(|path| *path != opened.path)
+    {
+        if let Err(error) = std::fs::remove_dir_all(&old) {
+            tracing::warn!(path = %old.display(), %error, "old index is not removed");
+        }
+    }
+    Ok(opened)
+}
+
+/// As a process does whose index is lost. Without an index there is nothing to distrust.
+pub fn distrust_index(dir: &Path) -> io::Result<()> {
+    let listed = match std::fs::read_dir(dir.join("index")) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in listed {
+        std::fs::write(entry?.path().join("lost"), b"")?;
+    }
+    Ok(())
+}
+
+/// Fills the index from the segments.
+pub fn rebuild(
+    index: &Index,
+    found: &Inventory,
+    ends: &BTreeMap<SegmentId, Closed>,
+) -> io::Result<()> {
+    let present: Vec<SegmentId> = found.segments.keys().copied().collect();
+    let cleared = index.ask_patiently(move |tables| {
+        tables.clear_for_rebuild(|segment| present.binary_search(&segment).is_ok())
+    });
+    if cleared.is_err() {
+        // Reported as lost by the first lease.
+        return Ok(());
+    }
+    for (id, (segment, _)) in &found.segments {
+        walk(segment, Some(ends[id].end), |step| {
+            if let Found::Chunk {
+                ordinal,
+                head,
+                word,
+                ..
+            } = step
+                && let Some(meta) = recover::read_chunk(&head)
+                && word.state != ChunkState::Moved
+            {
+                let session = meta.key.session_key();
+                let (segment, sequence) = (*id, meta.key.sequence);
+                index.change([if word.state == ChunkState::Live {
+                    let owed = Owed {
+                        sequence,
+                        number: head.header.number,
+                        ordinal,
+                        start: head.start,
+                        bytes: meta.bytes,
+                        accepted_at: head.header.accepted_at,
+                    };
+                    Change::Accept {
+                        session,
+                        segment,
+                        owed,
+                        digest: meta.digest,
+                    }
+                } else {
+                    Change::Remember {
+                        session,
+                        segment,
+                        sequence,
+                        digest: meta.digest,
+                    }
+                }]);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Chunks whose frames were damaged while the store was closed have lost their names. A note of their burial knows
+/// them, or else the index from before; then the burial is to be written, so that the next opening knows them too.
+pub fn name_the_nameless(
+    index: &Index,
+    found: &Inventory,
+    survey: &mut Survey,
+    notes: &mut Notes,
+    now: Timestamp,
+) -> io::Result<Vec<Burial>> {
+    let buried: Vec<_> = notes
+        .burials
+        .iter()
+        .map(|(key, burial)| (burial.at, key.clone()))
+        .collect();
+    for (at, key) in buried {
+        survey.named(at, &key, 0);
+    }
+    if survey.nameless.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = survey
+        .nameless
+        .keys()
+        .map(|at| (at.segment, at.ordinal))
+        .collect();
+    let names = index
+        .ask_patiently(move |tables| tables.names_of(&places))
+        .unwrap_or_default();
+    let mut burials = Vec::new();
+    for Named {
+        segment,
+        ordinal,
+        key,
+        bytes,
+    } in names
+    {
+        let at = Location { segment, ordinal };
+        let Some(word) = survey.nameless.get(&at).copied() else {
+            continue;
+        };
+        if word.state != ChunkState::Live {
+            continue;
+        }
+        tracing::error!(chunk = %key, %segment, "chunk is damaged and set aside");
+        let dead = word.turned(ChunkState::Dead);
+        found.segments[&segment].0.write_words(ordinal, &[dead])?;
+        survey.named(at, &key, bytes);
+        let burial = Burial {
+            at,
+            version: dead.version,
+            tenant: key.tenant.clone(),
+            session: key.session.clone(),
+            sequence: key.sequence,
+            reason: DeadReason::Damaged,
+            died_at: now,
+            history: Vec::new(),
+        };
+        // In force from its own segment until it is written.
+        let written = NoteAt {
+            segment,
+            start: u32::MAX,
+        };
+        notes.apply(Note::Bury(burial.clone()), written);
+        burials.push(burial);
+    }
+    Ok(burials)
+}
+
+/// Brings back the waits of chunks that failed before.
+pub fn load_delays(inner: &Inner) {
+    let Ok(retries) = inner.index.ask_patiently(|tables| tables.retries()) else {
+        return;
+    };
+    let mut sessions = inner.sessions();
+    for (key, retry) in retries {
+        if let Some(state) = sessions.by_key.get_mut(&key.session_key())
+            && state.owed > 0
+        {
+            state.delay = Some(Delay {
+                sequence: key.sequence,
+                until: retry.until,
+            });
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Where each segment ends.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::frame::Kind;
+use super::inner::solo_name;
+use super::inventory::Inventory;
+use super::layout::SegmentId;
+use super::ledger::{Closed, Ledger};
+use super::payload::PayloadReader;
+use super::scan::{Found, walk};
+use super::segment::{FrameHead, Segment};
+use super::word::Word;
+use crate::disk::Disk;
+use crate::sabotage::{Sabotage, Sabotaged};
+
+/// Where each segment's accepted frames end. The last segment of an opening that ended badly does not say; its tail is
+/// looked at, and what holds is written again in place, because an earlier sync of it may have failed unseen.
+pub fn ends(
+    found: &Inventory,
+    ledger: &Ledger,
+    dir: &Path,
+    disk: &dyn Disk,
+    sabotaged: Sabotaged,
+) -> io::Result<BTreeMap<SegmentId, Closed>> {
+    let mut ends = ledger.closed.clone();
+    for (_, header) in found.segments.values() {
+        if let Some(predecessor) = header.predecessor {
+            let closed = Closed {
+                chunks: predecessor.chunks,
+                end: predecessor.end,
+            };
+            ends.insert(predecessor.id, closed);
+        }
+    }
+    for (id, (segment, _)) in &found.segments {
+        if !ends.contains_key(id) {
+            ends.insert(*id, settle_end(segment, dir, disk, sabotaged)?);
+        }
+    }
+    Ok(ends)
+}
+
+fn settle_end(
+    segment: &Segment,
+    dir: &Path,
+    disk: &dyn Disk,
+    sabotaged: Sabotaged,
+) -> io::Result<Closed> {
+    let mut steps = Vec::new();
+    walk(segment, None, |step| {
+        steps.push(step);
+        Ok(())
+    })?;
+    let told_by_frames = steps.iter().filter_map(|step| match step {
+        Found::Chunk { head, .. } | Found::Note { head } => {
+            let synced = head.header.synced;
+            (synced.segment == segment.id).then_some(synced.offset)
+        }
+        _ => None,
+    });
+    let start = segment.layout.data_start() as u32;
+    let durable = told_by_frames
+        .max()
+        .unwrap_or(0)
+        .max(segment.read_synced()?)
+        .max(start);
+    let mut closed = Closed {
+        chunks: 0,
+        end: durable,
+    };
+    let mut tail_words: Vec<(u32, Word)> = Vec::new();
+    for step in &steps {
+        let beyond = step.start() >= durable;
+        match step {
+            Found::Chunk {
+                ordinal,
+                head,
+                word,
+                ..
+            } => {
+                if beyond {
+                    if !tail_holds(segment, head, dir, disk)? {
+                        break;
+                    }
+                    // Not a byte more: the rest of its commit may be torn.
+                    closed.end = head.next() as u32;
+                    tail_words.push((*ordinal, *word));
+                }
+                closed.chunks = ordinal + 1;
+            }
+            Found::Note { head } if beyond => closed.end = head.next() as u32,
+            Found::DamagedChunk { .. } | Found::DamagedRange { .. } if beyond => break,
+            Found::DamagedChunk { ordinal, .. } => closed.chunks = ordinal + 1,
+            Found::Note { .. } | Found::DamagedRange { .. } => {}
+        }
+    }
+    if closed.end > durable && !sabotaged.is(Sabotage::TrustPageCache) {
+        write_again(segment, durable, closed.end, &tail_words)?;
+    }
+    Ok(closed)
+}
+
+fn tail_holds(
+    segment: &Segment,
+    head: &FrameHead,
+    dir: &Path,
+    disk: &dyn Disk,
+) -> io::Result<bool> {
+    let Kind::Chunk {
+        payload_bytes,
+        solo,
+        ..
+    } = head.header.kind
+    else {
+        return Ok(true);
+    };
+    let mut reader = match solo {
+        Some(solo) => match disk.open(&dir.join(solo_name(solo))) {
+            Ok(file) => PayloadReader::solo(file, payload_bytes, true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        },
+        None => Ok(PayloadReader::new(
+            segment.file()?,
+            head.payload_at(),
+            payload_bytes,
+            head.block_crcs.clone(),
+            true,
+        )),
+    };
+    let read = reader
+        .as_mut()
+        .map_err(|_| ())
+        .and_then(|reader| io::copy(&mut reader.take(u64::MAX), &mut io::sink()).map_err(|_| ()));
+    Ok(read == Ok(payload_bytes))
+}
+
+/// Writes the same bytes to the same place, so that the sync that follows tells the truth about them.
+fn write_again(segment: &Segment, from: u32, to: u32, words: &[(u32, Word)]) -> io::Result<()> {
+    let file = segment.file()?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = u64::from(from);
+    while at < u64::from(to) {
+        let length = (u64::from(to) - at).min(buffer.len() as u64) as usize;
+        let read = super::segment::read_patiently(file.as_ref(), &mut buffer[..length], at)?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(&[&buffer[..read]], at)?;
+        at += read as u64;
+    }
+    for (ordinal, word) in words {
+        segment.write_words(*ordinal, &[*word])?;
+    }
+    segment.sync()?;
+    segment.write_synced(to)?;
+    tracing::info!(segment = %segment.id, bytes = to - from, "written again: a tail whose sync is not known");
+    Ok(())
+}
