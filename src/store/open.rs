@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use super::commit::CommitQueue;
 use super::commit::NoteAt;
 use super::error::OpenError;
-use super::index::{Change, Index, Opened, Owed};
+use super::index::{Change, Index, Named, Opened, Owed};
 use super::inner::{Inner, SegmentSlot, solo_name};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Closed, Ledger, LedgerError};
@@ -73,6 +73,10 @@ pub fn open(
     let burials = name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
         .map_err(io_error)?;
     if !index_fits {
+        found
+            .segments
+            .values()
+            .for_each(|(segment, _)| segment.inherit_words());
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
     }
     let next_number = ledger.next_number.max(survey.highest_number + 1);
@@ -342,7 +346,13 @@ fn name_the_nameless(
         .ask_patiently(move |tables| tables.names_of(&places))
         .unwrap_or_default();
     let mut burials = Vec::new();
-    for ((segment, ordinal), key, bytes) in names {
+    for Named {
+        segment,
+        ordinal,
+        key,
+        bytes,
+    } in names
+    {
         let at = Location { segment, ordinal };
         let Some(word) = survey.nameless.get(&at).copied() else {
             continue;

@@ -233,6 +233,12 @@ impl Segment {
         }
     }
 
+    /// The words were written by a process that ended without a close: whether they are on the medium is not known.
+    pub fn inherit_words(&self) {
+        self.sync_failed.lock().expect("no holder panics").words = true;
+        self.words_dirty.store(true, Ordering::Release);
+    }
+
     /// Makes every frame and word written so far durable.
     ///
     /// # Errors
@@ -253,7 +259,11 @@ impl Segment {
             let file = self.file()?;
             let mut table = vec![0; 8 * self.layout.words() as usize];
             read_patiently(file.as_ref(), &mut table, self.layout.word_at(0))?;
-            file.write_at(&[&table], self.layout.word_at(0))?;
+            let used = table
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |at| at + 1);
+            file.write_at(&[&table[..used]], self.layout.word_at(0))?;
         }
         self.sync_file(&mut failed)
     }

@@ -9,7 +9,7 @@ mod tables;
 mod thread;
 
 pub use rows::{Owed, RowKey, segment_of};
-pub use tables::Change;
+pub use tables::{Change, Named};
 pub use thread::{Index, Opened};
 
 /// Why the index is lost.

@@ -31,6 +31,10 @@ const HISTORY_MAX: usize = 8;
 
 /// One fact of the journal, on its way into the index.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the common variant is the large one, and each is boxed"
+)]
 pub enum Change {
     /// Accepted: to be leased, and its digest remembered.
     Accept {
@@ -88,6 +92,15 @@ impl Change {
 pub struct Retry {
     pub until: Deadline,
     pub history: Vec<FailureRecord>,
+}
+
+/// What the index knows of a chunk at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub segment: SegmentId,
+    pub ordinal: u32,
+    pub key: ChunkKey,
+    pub bytes: u64,
 }
 
 pub struct Tables {
@@ -309,10 +322,7 @@ impl Tables {
     }
 
     /// The keys and sizes of owed chunks at these places, as far as the index knows them.
-    pub fn names_of(
-        &self,
-        places: &BTreeSet<(SegmentId, u32)>,
-    ) -> Result<Vec<((SegmentId, u32), ChunkKey, u64)>, IndexFault> {
+    pub fn names_of(&self, places: &BTreeSet<(SegmentId, u32)>) -> Result<Vec<Named>, IndexFault> {
         let mut names = Vec::new();
         for item in self.owed.tree().iter() {
             let (key, value) = item?;
@@ -327,7 +337,12 @@ impl Tables {
                         session,
                         sequence: owed.sequence,
                     };
-                    names.push(((segment, owed.ordinal), key, owed.bytes));
+                    names.push(Named {
+                        segment,
+                        ordinal: owed.ordinal,
+                        key,
+                        bytes: owed.bytes,
+                    });
                 }
             }
         }
