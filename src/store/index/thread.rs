@@ -259,6 +259,8 @@ impl Index {
 
     /// Applies and syncs everything, leaves the mark, and ends the thread. sled is dropped there and nowhere else.
     pub fn close(&self, mark: u64) -> Result<(), IndexFault> {
+        // Patience is for the sync only: an index that hangs over earlier changes is lost as soon as anywhere else.
+        self.ask(|_| Ok(()))?;
         self.ask_patiently(move |tables| {
             tables.set_clean_mark(mark)?;
             tables.sync()
