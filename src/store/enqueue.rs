@@ -11,7 +11,7 @@ use super::layout::{BLOCK, Layout};
 use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
-use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest, SessionKey};
 
 /// How long a digest is waited for before the answer is "cannot tell".
 const DIGEST_PATIENCE: Duration = Duration::from_secs(1);
@@ -92,11 +92,27 @@ fn check(inner: &Inner, chunk: &NewChunk) -> Result<(), EnqueueError> {
                 limit: inner.settings.max_chunk_bytes,
             });
         }
-        inner
-            .admit(&chunk.tenant, length)
-            .map_err(|full| EnqueueError::Full(*full))?;
+        admit(inner, chunk, length)?;
     }
     Ok(())
+}
+
+/// Room for so many bytes of this chunk. One that was accepted before needs none: its producer wants to hear so.
+fn admit(inner: &Inner, chunk: &NewChunk, bytes: u64) -> Result<(), EnqueueError> {
+    if let SequenceChoice::Exactly(sequence) = chunk.sequence {
+        let session = SessionKey {
+            tenant: chunk.tenant.clone(),
+            session: chunk.session.clone(),
+        };
+        let sessions = inner.sessions();
+        let known = sessions.by_key.get(&session);
+        if known.is_some_and(|state| state.accepted.contains(sequence)) {
+            return Ok(());
+        }
+    }
+    inner
+        .admit(&chunk.tenant, bytes)
+        .map_err(|full| EnqueueError::Full(*full))
 }
 
 fn gather(
@@ -122,9 +138,7 @@ fn gather(
             solo: None,
         };
         check_length(inner, chunk, gathered.bytes)?;
-        inner
-            .admit(&chunk.tenant, gathered.bytes)
-            .map_err(|full| EnqueueError::Full(*full))?;
+        admit(inner, chunk, gathered.bytes)?;
         return Ok(gathered);
     }
     let solo = super::roll::fresh_nonce();
@@ -171,9 +185,7 @@ fn write_solo(
         let piece = if ended { &buffer[..] } else { &buffer[..whole] };
         hasher.update(piece);
         crcs.extend(frame::block_checksums(piece));
-        inner
-            .admit(&chunk.tenant, bytes + piece.len() as u64)
-            .map_err(|full| EnqueueError::Full(*full))?;
+        admit(inner, chunk, bytes + piece.len() as u64)?;
         file.write_at(&[piece], bytes).map_err(EnqueueError::Io)?;
         bytes += piece.len() as u64;
         if bytes > inner.settings.max_chunk_bytes {

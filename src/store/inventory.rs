@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::header::{HeaderFault, SegmentHeader};
 use super::layout::SegmentId;
 use super::ledger::Ledger;
-use super::segment::{HeaderFault, Segment, SegmentHeader};
+use super::segment::Segment;
 use super::types::Damage;
 use crate::disk::Disk;
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use super::error::OpenError;
+use super::header::{HeaderFault, SegmentHeader};
 use super::inner::{Inner, SegmentSlot, solo_name};
 use super::inventory::{Inventory, inventory};
 use super::layout::{FORMAT, Layout, SegmentId};
@@ -18,7 +19,7 @@ use super::queue::{CommitQueue, NoteAt};
 use super::record::{Location, Note};
 use super::recover::{self, Survey};
 use super::reindex::{clean_mark, load_delays, name_the_nameless, open_index, rebuild};
-use super::segment::{HeaderFault, Segment, SegmentHeader};
+use super::segment::Segment;
 use super::sessions::Arrivals;
 use super::tail;
 use super::types::Settings;

@@ -1,20 +1,20 @@
 //! What the segments say at open: their ends, their chunks, their notes, their damage.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io;
 
 use super::frame::Kind;
+use super::header::SegmentHeader;
 use super::inner::{Book, Solo};
 use super::layout::SegmentId;
 use super::ledger::{Closed, Ledger};
 use super::queue::NoteAt;
 use super::record::{ChunkRecord, Location, Note};
 use super::scan::{Found, walk};
-use super::segment::{FrameHead, Segment, SegmentHeader};
+use super::segment::{FrameHead, Segment};
 use super::sessions::Sessions;
 use super::types::Damage;
 use super::word::Word;
-use crate::disk::Disk;
 use crate::model::{ChunkKey, ChunkMeta, ChunkState};
 
 /// What a walk over all segments told.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::Active;
+use super::header::{Predecessor, SegmentHeader};
 use super::inner::{Book, Inner, SegmentSlot};
 use super::layout::{Layout, SegmentId};
 use super::ledger::{Closed, SessionLine};
-use super::segment::{Predecessor, Segment, SegmentHeader};
+use super::segment::Segment;
 
 /// Makes a fresh segment the active one; the former one is cut after its last commit.
 ///
