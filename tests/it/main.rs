@@ -13,6 +13,7 @@ mod place;
 mod platform_faults;
 mod processes;
 mod refusals;
+mod sabotage;
 mod service;
 mod support;
 mod units;

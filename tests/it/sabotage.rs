@@ -1,0 +1,79 @@
+//! Every deliberate defect, and the test that turns red for it. A defect that no test provokes proves nothing, and a
+//! fault test without its defect may be one that cannot fail.
+
+use std::path::Path;
+
+/// The defect, the file of the test that provokes it, and that test's name.
+const CONTROLS: [(&str, &str, &str); 13] = [
+    ("SkipSync", MODEL, EVERY_DEFECT),
+    ("AckBeforeSync", MODEL, EVERY_DEFECT),
+    ("ForgetWord", MODEL, EVERY_DEFECT),
+    ("TrustFailedSync", MODEL, EVERY_DEFECT),
+    ("TrustPageCache", MODEL, EVERY_DEFECT),
+    ("UnlinkFirst", MODEL, EVERY_DEFECT),
+    ("ForgetNotes", MODEL, EVERY_DEFECT),
+    (
+        "SkipBlockChecksum",
+        "src/store/tests/damage.rs",
+        "a_reader_that_trusts_its_blocks_hands_out_wrong_bytes",
+    ),
+    (
+        "HangIndex",
+        "src/store/tests/faults.rs",
+        INDEX_STOPS_LEASING,
+    ),
+    (
+        "PanicIndex",
+        "src/store/tests/faults.rs",
+        INDEX_STOPS_LEASING,
+    ),
+    (
+        "AnswerBeforeWrite",
+        "tests/it/kill.rs",
+        "the_account_sees_a_worker_that_says_yes_before_it_writes",
+    ),
+    (
+        "DropOnUnauthorized",
+        "tests/it/main_job.rs",
+        "the_comparison_sees_a_worker_that_drops_what_met_an_expired_token",
+    ),
+    (
+        "CountOutageAsFailure",
+        "tests/it/platform_faults.rs",
+        "an_outage_that_costs_retries_is_noticed",
+    ),
+];
+
+const MODEL: &str = "src/store/tests/model.rs";
+const EVERY_DEFECT: &str = "every_defect_of_durability_turns_the_model_test_red";
+const INDEX_STOPS_LEASING: &str = "an_index_that_panics_or_hangs_stops_leasing_and_nothing_else";
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_deliberate_defect_has_a_test_that_it_turns_red() {
+    let source = read("src/sabotage.rs");
+    let body = source
+        .split("pub enum Sabotage {")
+        .nth(1)
+        .expect("the enum")
+        .split('}')
+        .next();
+    let defects = body.expect("its end").lines().filter_map(|line| {
+        let name = line.trim().strip_suffix(',')?;
+        name.chars().all(char::is_alphanumeric).then_some(name)
+    });
+    let mut named: Vec<&str> = CONTROLS.iter().map(|(defect, ..)| *defect).collect();
+    let mut defects: Vec<&str> = defects.collect();
+    defects.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(defects, named);
+    for (defect, file, test) in CONTROLS {
+        let text = read(file);
+        assert!(text.contains(defect), "{file} does not provoke {defect}");
+        assert!(text.contains(test), "{file} has no test {test}");
+    }
+}
