@@ -10,12 +10,13 @@ use super::table;
 pub fn demo(report: &Report) -> String {
     let mut text = String::new();
     let faults = &report.faults;
+    let unauthorized: u64 = report.tenants.values().map(|row| row.unauthorized).sum();
     let _ = write!(
         text,
         "\nin {} s: {}, {} × 401, {} × 429",
         report.took_ms / 1000,
         words::counted(faults.expired_tokens, "expired token"),
-        faults.unauthorized,
+        unauthorized,
         faults.throttled,
     );
     if faults.scope_blocked && faults.scope_cured {
