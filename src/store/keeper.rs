@@ -129,6 +129,9 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
     {
         let mut ledger = inner.ledger.lock().expect("no holder panics");
         let mut segments = inner.segments.write().expect("no holder panics");
+        // The committer may have gone on in one of them meanwhile.
+        let active = *inner.active.lock().expect("no holder panics");
+        going.retain(|slot| Some(slot.segment.id) != active);
         for slot in &going {
             let id = slot.segment.id;
             segments.remove(&id);

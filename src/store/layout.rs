@@ -105,9 +105,14 @@ impl Layout {
         self.segment_bytes - NOTE_RESERVE
     }
 
+    /// What chunk frames may fill.
+    pub fn chunk_room(self) -> u64 {
+        self.chunk_end() - self.data_start()
+    }
+
     /// The largest payload that is written among the frames.
     pub fn inline_max(self) -> u64 {
-        INLINE_MAX.min((self.chunk_end() - self.data_start()) / 4)
+        INLINE_MAX.min(self.chunk_room() / 4)
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Ledger {
     pub retired: Intervals,
     /// Their chunks.
     pub totals: Tallies,
+    /// The youngest segment, if it was closed in order by the process that wrote it: the next opening may go on in it.
+    pub resumable: Option<SegmentId>,
     /// Segments that are kept and complete.
     pub closed: BTreeMap<SegmentId, Closed>,
     /// The next enqueue number is at least this.

@@ -310,6 +310,8 @@ impl Store {
         let former = inner.active.lock().expect("no holder panics").take();
         if let Some(slot) = former.and_then(|id| inner.slot(id)) {
             roll::cut(&slot);
+            // A failed sync would have taken the segment from being active.
+            inner.ledger.lock().expect("no holder panics").resumable = former;
         }
         keeper::round(inner)?;
         let edition = inner.ledger.lock().expect("no holder panics").edition;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::commit::Active;
 use super::header::{Predecessor, SegmentHeader};
 use super::inner::{Book, Inner, SegmentSlot};
-use super::layout::{Layout, SegmentId};
+use super::layout::{Layout, PAGE, SegmentId};
 use super::ledger::{Closed, SessionLine};
 use super::segment::Segment;
 
@@ -16,6 +16,9 @@ use super::segment::Segment;
 /// # Errors
 /// No space, or the medium's. The former segment stays active then.
 pub fn open_active(inner: &Inner, active: &mut Option<Active>) -> io::Result<()> {
+    if active.is_none() && resume(inner, active)? {
+        return Ok(());
+    }
     let slot = create(inner)?;
     if let Some(former) = active.take() {
         cut(&former.slot);
@@ -31,6 +34,57 @@ pub fn open_active(inner: &Inner, active: &mut Option<Active>) -> io::Result<()>
         tracing::warn!(%error, "ledger not written");
     }
     Ok(())
+}
+
+/// Goes on in the youngest segment, if the process that wrote it closed it in order and there is room worth it. A
+/// process that was killed, or had a failed sync, leaves none: nobody can know what its last sync was worth.
+///
+/// The ledger forgets the segment's end before the first byte is written behind it.
+fn resume(inner: &Inner, active: &mut Option<Active>) -> io::Result<bool> {
+    let resumable = inner
+        .ledger
+        .lock()
+        .expect("no holder panics")
+        .resumable
+        .take();
+    let Some(slot) = resumable.and_then(|id| activate(inner, id)) else {
+        return Ok(false);
+    };
+    let (end, next_ordinal) = {
+        let book = slot.book();
+        (u64::from(book.end), book.chunks)
+    };
+    let layout = slot.segment.layout;
+    let ready = write_ledger(inner)
+        .and_then(|()| slot.segment.file()?.allocate(layout.segment_bytes))
+        .and_then(|()| slot.segment.sync());
+    if let Err(error) = ready {
+        *inner.active.lock().expect("no holder panics") = None;
+        tracing::warn!(segment = %slot.segment.id, %error, "not gone on with; a fresh segment is made");
+        return Ok(false);
+    }
+    *active = Some(Active {
+        slot,
+        end,
+        next_ordinal,
+    });
+    Ok(true)
+}
+
+/// Makes a kept segment the active one, if it is fit. From then on the keeper does not let it go.
+fn activate(inner: &Inner, id: SegmentId) -> Option<Arc<SegmentSlot>> {
+    let segments = inner.segments();
+    let (youngest, slot) = segments.last_key_value()?;
+    let layout = slot.segment.layout;
+    let end = u64::from(slot.book().end);
+    let fit = *youngest == id
+        && end.is_multiple_of(PAGE)
+        && end < layout.data_start() + layout.chunk_room() / 4 * 3
+        && layout.segment_bytes == inner.settings.segment_bytes;
+    fit.then(|| {
+        *inner.active.lock().expect("no holder panics") = Some(id);
+        Arc::clone(slot)
+    })
 }
 
 /// A published, empty segment behind all others.

@@ -465,3 +465,31 @@ fn a_chunk_that_was_damaged_while_the_store_was_closed_keeps_its_name_and_can_be
             .is_none()
     );
 }
+
+/// A host without a service calls `enqueue` once a chunk: a segment each would be thousands a day.
+#[test]
+fn an_opening_goes_on_in_the_segment_of_one_that_was_closed_in_order() {
+    let fixture = Fixture::new();
+    let segments = || {
+        std::fs::read_dir(fixture.dir().join("segments"))
+            .unwrap()
+            .count()
+    };
+    for sequence in 0..20 {
+        let store = fixture.open();
+        fixture.put(&store, "s1", sequence).unwrap();
+        store.close().unwrap();
+        assert_eq!(segments(), 1, "after {sequence}");
+    }
+    let store = fixture.open();
+    fixture.put(&store, "s1", 20).unwrap();
+    store.abandon();
+    // What a killed process wrote is not gone on with.
+    let store = fixture.open();
+    fixture.put(&store, "s1", 21).unwrap();
+    assert_eq!(segments(), 2);
+    assert_eq!(
+        drain(&store, "s1"),
+        Vec::from_iter((0..22).map(|n| (n, payload_of("s1", n))))
+    );
+}
