@@ -57,13 +57,14 @@ pub enum Held<T> {
 pub async fn hold<T>(holder: Holder, purpose: Purpose<'_, T>) -> Result<Held<T>, Refusal> {
     let running = holder.running.clone().expect("a holder runs an engine");
     let grace = holder.config.pool.grace;
+    // Before anybody can see that the store is held: who sees it may send a signal.
+    let mut signals = Signals::listen()
+        .map_err(|error| Refusal::new(Code::Internal, format!("signals: {error}")))?;
     let socket = SocketPath::of_store(&holder.config.store.path).map_err(|e| on_socket(&e))?;
     let listener = socket.listen().map_err(|e| on_socket(&e))?;
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned().shared();
     let serving = tokio::spawn(server::serve(listener, holder.clone(), stopped));
-    let mut signals = Signals::listen()
-        .map_err(|error| Refusal::new(Code::Internal, format!("signals: {error}")))?;
     notify::ready();
 
     let work = purpose.work;
