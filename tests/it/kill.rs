@@ -333,12 +333,16 @@ fn nothing_accepted_is_lost_or_stored_twice_however_the_worker_is_killed() {
 
 #[test]
 fn the_account_sees_a_worker_that_says_yes_before_it_writes() {
-    let noticed = std::panic::catch_unwind(|| {
-        let mut campaign = Campaign::new(7, "AnswerBeforeWrite");
-        campaign.run(10);
-        campaign.account();
-    });
-    assert!(noticed.is_err());
+    // Whether the early answer gets out before the kill is the scheduler's choice: a few campaigns, not one.
+    let noticed = |seed| {
+        let campaign = std::panic::catch_unwind(|| {
+            let mut campaign = Campaign::new(seed, "AnswerBeforeWrite");
+            campaign.run(10);
+            campaign.account();
+        });
+        campaign.is_err()
+    };
+    assert!((7..15).any(noticed));
 }
 
 /// Delivers a session, kills the worker once it says so, delivers again; what the platform got twice.

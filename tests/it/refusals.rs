@@ -221,10 +221,10 @@ fn a_full_store_refuses_and_removes_nothing() {
     };
     let greedy = said(&fill("acme").expect(75));
     let full = said(&fill("globex").expect(75));
-    let more = "1,048,576 more bytes refused; nothing was removed. Most is acme: 11 MiB";
+    let more = "1,048,576 more bytes refused; nothing was removed. Most is acme: 12 MiB";
     assert_eq!(
         greedy,
-        format!("{file}: store full: tenant acme holds 11 MiB of its share of 5.3 MiB; {more}")
+        format!("{file}: store full: tenant acme holds 12 MiB of its share of 5.3 MiB; {more}")
     );
     assert!(
         full.starts_with(&format!("{file}: store full: 15.")),
