@@ -1,7 +1,7 @@
 //! Durable enqueue beside its physical limit, in one run: the better of a plain and a preallocated append with one
 //! `fdatasync` for as many bytes, on the same filesystem.
 //!
-//! Expected: at 64 KiB the limit is some 800 MB/s on a fast virtual disk; reading, checksumming (CRC-32 and BLAKE3) and copying
+//! Expected: at 64 KiB the limit is some 1000 MB/s on a fast virtual disk; reading, checksumming (CRC-32 and BLAKE3) and copying
 //! cost about 0.5 ms a MB on one core, so a ratio of 0.7 to 0.9 would be good. Pairs alternate, medians are compared.
 //!
 //! `cargo bench` runs it; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_PAIRS` the pairs.
