@@ -25,7 +25,7 @@ const TOKEN_LIFE: &str = "2s";
 /// Shorter than any pause between two beats, so that a 401 is certain.
 const REACTIVE_LIFE: &str = "1s";
 /// From the platform's start to the recordings'.
-const LEAD: Duration = Duration::from_millis(1500);
+const LEAD: Duration = Duration::from_secs(3);
 
 /// Where a wait looks.
 #[derive(Debug, Clone, Copy)]

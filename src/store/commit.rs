@@ -96,7 +96,9 @@ fn commit(
             *active = None;
             for Planned { what, .. } in planned {
                 match what {
-                    What::Chunk { reply, .. } => {
+                    What::Chunk { meta, reply } => {
+                        // A replacement that was not written may be tried again.
+                        inner.is_not_replaced(&meta.key);
                         drop(reply.send(Err(EnqueueError::Latched(latched.clone()))));
                     }
                     What::Note { reply, .. } => {

@@ -131,6 +131,7 @@ fn refuse(inner: &Inner, planned: Planned, error: io::Error) {
     match planned.what {
         What::Note { reply, .. } => drop(reply.send(Err(StoreError::Io(error)))),
         What::Chunk { meta, reply } => {
+            inner.is_not_replaced(&meta.key);
             let refusal = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     EnqueueError::Full(Full {

@@ -493,3 +493,25 @@ fn an_opening_goes_on_in_the_segment_of_one_that_was_closed_in_order() {
         Vec::from_iter((0..22).map(|n| (n, payload_of("s1", n))))
     );
 }
+
+/// The failed try once counted as the replacement, and the next one could not be told from a repeat.
+#[test]
+fn a_replacement_whose_sync_failed_may_be_tried_again() {
+    let (store, disk, _dir) = simulated(settings());
+    put(&store, "acme", "s1", b"bytes").unwrap();
+    let lease = store.lease(&session("s1")).unwrap().unwrap();
+    lease.bury(crate::model::DeadReason::Damaged, None).unwrap();
+    let again = || {
+        let chunk = new_chunk("acme", "s1", SequenceChoice::Exactly(0));
+        store.enqueue(chunk, &mut b"bytes".as_slice())
+    };
+    disk.fail_next_syncs(1_000_000);
+    assert!(matches!(again(), Err(EnqueueError::Latched(_))));
+    disk.fail_next_syncs(0);
+    let answer = std::iter::repeat_with(again).find(|answer| {
+        std::thread::yield_now();
+        !matches!(answer, Err(EnqueueError::Latched(_)))
+    });
+    assert_eq!(answer.unwrap().unwrap().outcome, Outcome::Accepted);
+    assert_eq!(drain(&store, "s1"), [(0, b"bytes".to_vec())]);
+}
