@@ -1,7 +1,9 @@
 //! The configuration: one TOML file and what it includes, checked whole. Every finding is reported at once
 //! with its file and line. What comes out is plain data without an `Option` that means "default".
 
+mod auth;
 mod complaint;
+mod delivery;
 mod nearest;
 mod read;
 mod secret;
@@ -18,10 +20,12 @@ use std::time::Duration;
 use crate::model::{HostName, TenantId};
 use crate::store;
 
+pub use auth::{Auth, Grant};
 pub use complaint::{Complaint, ConfigError};
+pub use delivery::{Delivery, OnDead, Refresh};
 pub use read::{Lookup, load, load_text};
 pub use secret::SecretFile;
-pub use tenant::{Auth, Delivery, Grant, OnDead, Refresh, Tenant};
+pub use tenant::{Tenant, Transport};
 
 /// Everything the program uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod notify;
 mod report;
 pub mod signals;
 mod slots;
+mod transports;
 mod work;
 
 pub use work::{Role, start};

@@ -14,11 +14,12 @@ use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
 use crate::control::{Refusal, words};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, WorkersView};
-use crate::platform::{JsonPlatform, Platform, Target, Timeouts};
+use crate::platform::{Platform, Target};
 use crate::store::{Store, StoreError, StoreView};
 
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::slots;
+use super::transports::Transports;
 
 /// What an engine is started for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,10 +62,10 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
     let chance = Arc::new(Chance::from_system());
     let tenants = holder.config.tenants.values();
     let slots = slots(tenants, &holder.clock, &chance)?;
-    let platform: Arc<dyn Platform> = Arc::new(JsonPlatform::new(Timeouts::default()));
+    let mut transports = Transports::default();
     let lanes = holder.config.tenants.values().map(|tenant| {
         let token = Arc::clone(&slots[&tenant.id]);
-        lane(tenant, token, Arc::clone(&platform))
+        lane(tenant, token, transports.of(tenant))
     });
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
