@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::model::{HostName, TenantId};
 use crate::store;
 
-pub use auth::{Auth, Grant};
+pub use auth::{Auth, Client, Fallback, Grant, Mint};
 pub use complaint::{Complaint, ConfigError};
 pub use delivery::{Delivery, OnDead, Refresh};
 pub use read::{Lookup, load, load_text};
@@ -83,9 +83,14 @@ impl Config {
 
     /// What is wrong with the secret files now. Checked by whoever is about to need them.
     pub fn secret_findings(&self) -> Vec<String> {
-        self.tenants
-            .values()
-            .filter_map(|tenant| tenant.auth.client_secret_file.finding())
-            .collect()
+        let mut findings: Vec<String> = Vec::new();
+        let files = self.tenants.values().flat_map(|tenant| tenant.auth.files());
+        for finding in files.filter_map(|(key, file)| file.finding(key)) {
+            // Tenants may share a file.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+        findings
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::TokenSource;
 use crate::chance::Chance;
-use crate::config::{Config, OnDead, Tenant};
+use crate::config::{Config, Mint, OnDead, Tenant};
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
 use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
 use crate::control::{Refusal, words};
@@ -18,7 +18,7 @@ use crate::platform::{Platform, Target};
 use crate::store::{Store, StoreError, StoreView};
 
 use super::report::{count_from, delivered, handed_over, report_of};
-use super::slots::slots;
+use super::slots::{Slots, Workshop, slots, tokens_in};
 use super::transports::Transports;
 
 /// What an engine is started for.
@@ -45,8 +45,9 @@ struct Work {
     role: Role,
     store: Store,
     grace: Duration,
-    /// Each tenant's slot and the scopes that its configuration asks for.
-    slots: BTreeMap<TenantId, (Arc<dyn TokenSource>, Vec<String>)>,
+    /// Each tenant's slots.
+    slots: BTreeMap<TenantId, Slots>,
+    config: Arc<Config>,
     /// What was delivered before the engine started. The drain that it was started for counts from here, because
     /// delivering begins before anybody can ask for a drain.
     baseline: Mutex<Option<BTreeMap<TenantId, Count>>>,
@@ -61,12 +62,18 @@ struct Work {
 pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refusal> {
     let chance = Arc::new(Chance::from_system());
     let tenants = holder.config.tenants.values();
-    let slots = slots(tenants, &holder.clock, &chance)?;
+    let workshop = Workshop {
+        clock: Arc::clone(&holder.clock),
+        chance: Arc::clone(&chance),
+        tokens: tokens_in(&holder.config.store.path),
+    };
+    let slots = slots(tenants, &workshop)?;
     let mut transports = Transports::default();
-    let lanes = holder.config.tenants.values().map(|tenant| {
-        let token = Arc::clone(&slots[&tenant.id]);
-        lane(tenant, token, transports.of(tenant))
-    });
+    let lanes = holder
+        .config
+        .tenants
+        .values()
+        .map(|tenant| lane(tenant, &slots[&tenant.id], transports.of(tenant)));
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
@@ -81,13 +88,8 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         role,
         store: holder.store.clone(),
         grace: holder.config.pool.grace,
-        slots: slots
-            .into_iter()
-            .map(|(tenant, slot)| {
-                let scopes = holder.config.tenants[&tenant].auth.scopes.clone();
-                (tenant, (slot, scopes))
-            })
-            .collect(),
+        slots: slots.into_iter().collect(),
+        config: Arc::clone(&holder.config),
         baseline: Mutex::new(baseline),
         leaving: CancellationToken::new(),
     }))
@@ -104,7 +106,7 @@ fn settings(config: &Config, role: &Role) -> engine::Settings {
     }
 }
 
-fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform>) -> LaneSettings {
+fn lane(tenant: &Tenant, slots: &Slots, platform: Arc<dyn Platform>) -> LaneSettings {
     let delivery = &tenant.delivery;
     LaneSettings {
         target: Arc::new(Target {
@@ -113,7 +115,8 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
             path: tenant.path.clone(),
             receipt: tenant.receipt,
         }),
-        token,
+        token: Arc::clone(&slots.main),
+        fallback: slots.fallback.clone(),
         platform,
         concurrency: delivery.concurrency as usize,
         max_retries: delivery.max_retries,
@@ -157,12 +160,21 @@ impl Work {
         }
     }
 
-    /// A token for every tenant, asked for now.
+    /// A token of every kind for every tenant, asked for now.
     async fn check(&self) -> Vec<Finding> {
-        let asked = self
-            .slots
-            .iter()
-            .map(|(tenant, (slot, scopes))| check_token(tenant, slot, scopes));
+        let asked = self.slots.iter().flat_map(|(tenant, slots)| {
+            let auth = &self.config.tenants[tenant].auth;
+            let main = check_token(format!("tenant {tenant}: token"), &slots.main, &auth.mint);
+            let fallback = slots.fallback.as_ref().zip(auth.fallback.as_ref());
+            let fallback = fallback.map(|(slot, fallback)| {
+                check_token(
+                    format!("tenant {tenant}: fallback token"),
+                    slot,
+                    &fallback.mint,
+                )
+            });
+            std::iter::once(main).chain(fallback)
+        });
         futures_util::future::join_all(asked).await
     }
 }
@@ -237,22 +249,25 @@ impl Running for Work {
     }
 }
 
-async fn check_token(tenant: &TenantId, slot: &Arc<dyn TokenSource>, scopes: &[String]) -> Finding {
+async fn check_token(what: String, slot: &Arc<dyn TokenSource>, mint: &Mint) -> Finding {
     let (level, message) = match slot.token().await {
-        Ok(_) => match lacking(scopes, slot.granted_scopes().as_deref()) {
+        Ok(_) => match lacking(mint.grant.scopes(), slot.granted_scopes().as_deref()) {
             Some(lack) => (Level::Critical, lack),
             None => {
                 let life = slot.view().expires_in_s.map(Duration::from_secs);
                 let life = life.map_or_else(String::new, |life| {
                     format!(", valid for {}", words::span(life))
                 });
-                (Level::Ok, format!("had{life}"))
+                let whose = slot.organization();
+                let whose =
+                    whose.map_or_else(String::new, |name| format!(", of organisation {name}"));
+                (Level::Ok, format!("had{life}{whose}"))
             }
         },
         Err(hold) => (Level::Critical, [hold.reason, hold.remedy].join(". ")),
     };
     Finding {
-        what: format!("tenant {tenant}: token"),
+        what,
         level,
         message: message.trim_end_matches(". ").to_owned(),
     }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::auth::answer::{self, RawAnswer};
+use crate::auth::grant::Proof;
 use crate::auth::secret::SecretError;
+use crate::model::Missing;
 use CredentialHoldKind::{Blocked, Outage, Throttled};
 
 const URL: &str = "https://login.example/oauth/token";
@@ -14,6 +16,7 @@ fn about() -> About {
         grant: "client_credentials",
         scopes: vec!["a:write".to_owned(), "b".to_owned()],
         secret_file: "acme.secret".to_owned(),
+        ..About::default()
     }
 }
 
@@ -24,7 +27,7 @@ fn of_answer(status: u16, retry_after: Option<&str>, body: &str) -> Diagnosis {
         body: body.as_bytes().to_vec(),
         ..RawAnswer::default()
     };
-    let failure = answer::read(&raw, &[]).expect_err("no token");
+    let failure = answer::read(&raw, &[], Proof::Nothing).expect_err("no token");
     Diagnosis::of_mint(&failure, &about(), Timestamp(0))
 }
 
@@ -43,6 +46,16 @@ fn refused(code: Option<&str>, missing: Option<Missing>) -> FailureRecord {
         token_fingerprint: None,
         attempt: 1,
         next_try_at: None,
+    }
+}
+
+fn token(seen: Circumstance) -> Refused<'static> {
+    Refused {
+        seen,
+        retry_on_401: true,
+        granted: None,
+        expires_at_s: None,
+        at: Timestamp(1_700_000_000_000),
     }
 }
 
@@ -291,7 +304,11 @@ fn refused_tokens_are_explained_by_what_the_platform_and_the_token_say() {
     for (code, missing, granted, reason, remedy) in rows {
         let record = refused(code, missing);
         let seen = Circumstance::Fresh;
-        let diagnosis = Diagnosis::of_rejection(&record, seen, true, granted, &about());
+        let refused = Refused {
+            granted,
+            ..token(seen)
+        };
+        let diagnosis = Diagnosis::of_rejection(&record, refused, &about());
         assert_eq!(diagnosis.kind, Blocked);
         assert_eq!(diagnosis.reason(Duration::from_secs(60)), reason);
         assert_eq!(diagnosis.remedy, remedy);
@@ -302,7 +319,11 @@ fn refused_tokens_are_explained_by_what_the_platform_and_the_token_say() {
 #[test]
 fn with_retry_on_401_off_the_end_of_a_token_is_the_reason() {
     let record = refused(Some("credentials.expired"), None);
-    let diagnosis = Diagnosis::of_rejection(&record, Circumstance::Expired, false, None, &about());
+    let refused = Refused {
+        retry_on_401: false,
+        ..token(Circumstance::Expired)
+    };
+    let diagnosis = Diagnosis::of_rejection(&record, refused, &about());
     assert_eq!(
         diagnosis.reason(Duration::ZERO),
         "its token expired (401 credentials.expired: Invalid login credentials) and retry_on_401 is false"

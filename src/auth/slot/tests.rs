@@ -114,6 +114,7 @@ impl Bench {
                     access_token: SecretString::from("canary"),
                     lifetime: secs(life),
                     scopes: None,
+                    claims: Claims::default(),
                 };
                 match self.slot.minted(self.flight(), minted, self.now, at) {
                     Some(generation) => format!("minted {}", generation.0),
@@ -818,6 +819,7 @@ fn a_slow_endpoint_and_a_short_life_still_give_a_usable_token() {
         access_token: SecretString::from("canary"),
         lifetime: secs(5),
         scopes: None,
+        claims: Claims::default(),
     };
     let (flight, at) = (bench.flight(), bench.at());
     bench.slot.minted(flight, minted, asked_at, at).unwrap();

@@ -7,8 +7,8 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::auth::answer::{self, RawAnswer};
-use crate::auth::grant::{About, Minting, Refusal};
-use crate::auth::{CredentialHoldKind, RefreshPolicy};
+use crate::auth::grant::{About, Minting, Proof, Refusal};
+use crate::auth::{Claims, CredentialHoldKind, RefreshPolicy};
 use crate::clock::RuntimeClock;
 use crate::model::{FailureClass, FailureRecord, Timestamp, Token};
 
@@ -94,6 +94,7 @@ impl Grant for ScriptedGrant {
                     access_token: SecretString::from(format!("{CANARY}-{number}")),
                     lifetime,
                     scopes: Some(vec!["a".to_owned()]),
+                    claims: Claims::default(),
                 }),
                 Step::Stating(life) => {
                     let body = format!(r#"{{"access_token":"{CANARY}","expires_in":{life}}}"#);
@@ -102,7 +103,7 @@ impl Grant for ScriptedGrant {
                         body: body.into_bytes(),
                         ..RawAnswer::default()
                     };
-                    answer::read(&raw, &[])
+                    answer::read(&raw, &[], Proof::Nothing).map(|granted| granted.minted)
                 }
                 Step::Down => Err(MintFailure::Unreachable {
                     cause: "connection refused".to_owned(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::auth::{About, Grant, MintFailure, Minted, Minting, Rules, Slot};
+use crate::auth::{About, Claims, Grant, MintFailure, Minted, Minting, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant, RuntimeClock};
 use crate::engine::{
@@ -225,6 +225,7 @@ impl Grant for ScriptedGrant {
                 access_token: SecretString::from(format!("token-{minted:06}")),
                 lifetime: *self.life.lock().unwrap(),
                 scopes: None,
+                claims: Claims::default(),
             })
         })
     }
@@ -411,6 +412,7 @@ impl Stage {
             token: slot.clone(),
             platform: self.platform.clone(),
             concurrency: self.concurrency,
+            fallback: None,
             max_retries: LaneSettings::MAX_RETRIES,
             min_retry_span: LaneSettings::MIN_RETRY_SPAN,
             gap_wait: LaneSettings::GAP_WAIT,
