@@ -90,7 +90,7 @@ pub fn read(answer: &RawAnswer, sent: &[&str], proof: Proof) -> Result<Granted, 
         Some(parsed) if !answer.cut => parsed,
         _ => {
             refusal.kind = unparsed_kind(answer);
-            return Err(MintFailure::Refused(refusal));
+            return Err(MintFailure::Refused(Box::new(refusal)));
         }
     };
     refusal.error = fields.error.as_ref().map(text_of);
@@ -100,15 +100,15 @@ pub fn read(answer: &RawAnswer, sent: &[&str], proof: Proof) -> Result<Granted, 
         refusal.kind = RefusalKind::Redirect;
     }
     if !granted || fields.error.is_some() {
-        return Err(MintFailure::Refused(refusal));
+        return Err(MintFailure::Refused(Box::new(refusal)));
     }
     let Some(token) = fields.access_token else {
         refusal.kind = RefusalKind::Unreadable;
-        return Err(MintFailure::Refused(refusal));
+        return Err(MintFailure::Refused(Box::new(refusal)));
     };
     if !is_bearer(fields.token_type.as_deref(), &token) {
         refusal.kind = RefusalKind::Unusable;
-        return Err(MintFailure::Refused(refusal));
+        return Err(MintFailure::Refused(Box::new(refusal)));
     }
     let beside = object::<Map<String, Value>>(&answer.body).unwrap_or_default();
     Ok(Granted {
@@ -255,7 +255,7 @@ mod tests {
 
     fn refusal(answer: &RawAnswer) -> Refusal {
         match read(answer, &["hunter2"], Proof::Nothing).unwrap_err() {
-            MintFailure::Refused(refusal) => refusal,
+            MintFailure::Refused(refusal) => *refusal,
             other => panic!("{other:?}"),
         }
     }

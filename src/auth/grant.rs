@@ -46,7 +46,7 @@ pub enum MintFailure {
         cause: String,
     },
     /// An answer without a usable token.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 /// What a token endpoint said instead of giving a token. Holds no secret.

@@ -33,7 +33,7 @@ pub struct SigningKey {
 
 enum Pair {
     Rsa(Box<RsaKeyPair>),
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
 }
 
 impl fmt::Debug for SigningKey {
@@ -108,7 +108,8 @@ impl SigningKey {
 }
 
 fn ec(der: &[u8], random: &SystemRandom) -> Result<Pair, ring::error::KeyRejected> {
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, random).map(Pair::Ec)
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, random)
+        .map(|pair| Pair::Ec(Box::new(pair)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

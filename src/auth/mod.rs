@@ -19,6 +19,8 @@ mod secret;
 mod slot;
 mod source;
 mod static_token;
+#[cfg(test)]
+mod testing;
 mod token_exchange;
 mod watch;
 mod words;

@@ -278,12 +278,16 @@ impl Inner {
     fn settle(&self, flight: Flight, result: Result<Minted, MintFailure>, asked_at: Instant) {
         let at = self.moment();
         let mut state = self.lock();
-        let result =
-            result.map_err(|failure| Diagnosis::of_mint(&failure, state.slot.about(), at.wall));
-        let result = result.and_then(|minted| match state.slot.stranger(&minted.claims) {
-            Some(diagnosis) => Err(diagnosis),
-            None => Ok(minted),
-        });
+        let minted = result.as_ref().ok();
+        let stranger = minted.and_then(|minted| state.slot.stranger(&minted.claims));
+        let result = match (result, stranger) {
+            (Ok(minted), None) => Ok(minted),
+            (Ok(_), Some(diagnosis)) => Err(Box::new(diagnosis)),
+            (Err(failure), _) => {
+                let diagnosis = Diagnosis::of_mint(&failure, state.slot.about(), at.wall);
+                Err(Box::new(diagnosis))
+            }
+        };
         match result {
             Ok(minted) => {
                 let generation = state.slot.minted(flight, minted, asked_at, at);
@@ -294,7 +298,7 @@ impl Inner {
             }
             Err(diagnosis) => {
                 let reason = diagnosis.reason(Duration::ZERO);
-                let before = state.slot.failed(flight, diagnosis, at);
+                let before = state.slot.failed(flight, *diagnosis, at);
                 drop(state);
                 match before {
                     Some(0) => tracing::warn!("no new token: {reason}"),

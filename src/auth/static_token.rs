@@ -21,10 +21,10 @@ impl StaticToken {
     async fn read(&self) -> Result<Minted, MintFailure> {
         let token = self.file.read().await?;
         if !is_bearer(None, token.expose_secret()) {
-            return Err(MintFailure::Refused(Refusal {
+            return Err(MintFailure::Refused(Box::new(Refusal {
                 kind: RefusalKind::Unusable,
                 ..Refusal::default()
-            }));
+            })));
         }
         Ok(Minted {
             claims: Claims::of(token.expose_secret(), &Map::new()),

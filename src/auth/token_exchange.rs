@@ -130,13 +130,13 @@ impl TokenExchange {
         if right {
             return Ok(granted.minted);
         }
-        Err(MintFailure::Refused(Refusal {
+        Err(MintFailure::Refused(Box::new(Refusal {
             status: 200,
             kind: RefusalKind::OtherType,
             description: Some(words::clipped(&issued)),
             about: Proof::SubjectToken,
             ..Refusal::default()
-        }))
+        })))
     }
 
     /// Gives the subject up, once a generation. Whether a younger one may come.

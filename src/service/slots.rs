@@ -311,7 +311,6 @@ mod tests {
             start_spread: Duration::ZERO,
             made: Vec::new(),
             refreshing: Vec::new(),
-            refreshing: Vec::new(),
         };
         for tenant in config.tenants.values() {
             let request = Request {

@@ -5,6 +5,7 @@ mod demo;
 mod documents;
 mod enqueueing;
 mod examples;
+mod grants;
 mod holders;
 mod index_loss;
 mod kill;

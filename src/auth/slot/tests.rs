@@ -177,16 +177,16 @@ impl Failing {
             Down => MintFailure::Unreachable {
                 cause: "connection refused".to_owned(),
             },
-            Throttled(hint) => MintFailure::Refused(Refusal {
+            Throttled(hint) => MintFailure::Refused(Box::new(Refusal {
                 status: 429,
                 retry_after: Some(secs(hint)),
                 ..Refusal::default()
-            }),
-            WrongSecret => MintFailure::Refused(Refusal {
+            })),
+            WrongSecret => MintFailure::Refused(Box::new(Refusal {
                 status: 401,
                 error: Some("invalid_client".to_owned()),
                 ..Refusal::default()
-            }),
+            })),
         };
         Diagnosis::of_mint(&failure, about, Timestamp(0))
     }
@@ -222,7 +222,7 @@ type Row = (&'static [Event], &'static str, &'static str, u32);
 
 fn check(rules: Rules, rows: &[Row]) {
     for (events, said, phase, requests) in rows {
-        let bench = Bench::after(rules, events);
+        let bench = Bench::after(rules.clone(), events);
         assert_eq!(bench.said, *said, "{events:?}");
         assert_eq!(bench.phase(), *phase, "{events:?}");
         assert_eq!(bench.requests, *requests, "{events:?}");
@@ -281,7 +281,7 @@ fn under_on_401_a_token_is_used_until_the_platform_refuses_it() {
         ..Rules::default()
     };
     check(
-        rules,
+        rules.clone(),
         &[
             (&[Want, Mints(5), Pass(4), Want], "use 1", "valid", 1),
             (&[Want, Mints(5), Pass(9_999), Want], "use 1", "valid", 1),
@@ -331,7 +331,7 @@ fn a_session_that_meets_every_expiry_is_never_held_for_it() {
         refresh: RefreshPolicy::On401,
         ..Rules::default()
     };
-    let mut bench = Bench::new(rules);
+    let mut bench = Bench::new(rules.clone());
     for _ in 0..50 {
         for event in [Want, Mints(5), Want, Accept("a"), Pass(6), RejectOnly("a")] {
             bench.meet(event);
@@ -340,7 +340,7 @@ fn a_session_that_meets_every_expiry_is_never_held_for_it() {
     }
     // Also where the endpoint overstates the life, and where uploads take longer than a token lives.
     for life in [86_400, 5] {
-        let mut bench = Bench::new(rules);
+        let mut bench = Bench::new(rules.clone());
         for _ in 0..50 {
             for event in [Want, Mints(life), Accept("a"), Accept("b"), Pass(6)] {
                 bench.meet(event);
@@ -707,7 +707,7 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
         ..Rules::default()
     };
     check(
-        rules,
+        rules.clone(),
         &[
             (
                 &[Want, Mints(3600), Accept("a"), Pass(60), Reject("a")],
@@ -732,7 +732,7 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
         ],
     );
     let bench = Bench::after(
-        rules,
+        rules.clone(),
         &[Want, Mints(86_400), Accept("a"), Pass(900), Reject("a")],
     );
     let hold = bench.slot.hold(bench.now).unwrap();

@@ -108,11 +108,11 @@ impl Grant for ScriptedGrant {
                 Step::Down => Err(MintFailure::Unreachable {
                     cause: "connection refused".to_owned(),
                 }),
-                Step::WrongSecret => Err(MintFailure::Refused(Refusal {
+                Step::WrongSecret => Err(MintFailure::Refused(Box::new(Refusal {
                     status: 401,
                     error: Some("invalid_client".to_owned()),
                     ..Refusal::default()
-                })),
+                }))),
                 Step::Hang => std::future::pending().await,
                 Step::Panic => panic!("scripted"),
             }
@@ -528,7 +528,7 @@ async fn many_slots_that_start_together_spread_their_first_requests() {
     let mut tasks = Vec::new();
     for _ in 0..100 {
         let grant = ScriptedGrant::new(&[], Step::Token(secs(60)));
-        let slot = Slot::new(grant, rules, clock.clone(), chance.clone());
+        let slot = Slot::new(grant, rules.clone(), clock.clone(), chance.clone());
         tasks.push(tokio::spawn(async move {
             slot.token().await.unwrap();
             tokio::time::Instant::now()

@@ -56,9 +56,18 @@ impl Site {
 
     /// `more` goes to the end of the configuration.
     pub fn with(token_life: &str, more: &str) -> Self {
+        Self::granting("client_credentials", 3, token_life, more)
+    }
+
+    /// Tenants whose configuration uses these grants.
+    pub fn granted(grants: &str, tenants: usize, token_life: &str) -> Self {
+        Self::granting(grants, tenants, token_life, "")
+    }
+
+    fn granting(grants: &str, tenants: usize, token_life: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("worker.toml");
-        let sandbox = Sandbox::start(&config, 3, token_life);
+        let sandbox = Sandbox::granting(&config, grants, tenants, token_life);
         let site = Self {
             dir,
             sandbox,
