@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::CredentialHoldKind;
 use super::grant::{About, MintFailure, Refusal};
 use super::words::span;
+use crate::clock::Instant;
 use crate::model::{FailureClass, FailureRecord, Timestamp};
 
 /// A failure of a slot, understood once.
@@ -24,6 +25,8 @@ pub struct Diagnosis {
     pub remedy: String,
     /// When the endpoint wants to be asked again.
     pub hint: Option<Duration>,
+    /// When the slot that this one waits for tries again: earlier is in vain, later is late.
+    pub until: Option<Instant>,
     /// The answer behind it, if one came.
     pub record: Option<FailureRecord>,
 }
@@ -109,6 +112,7 @@ impl Diagnosis {
                 kind: hold.kind,
                 what: format!("the token to exchange is not to be had: {}", hold.reason),
                 says_how_long: true,
+                until: Some(hold.until),
                 record: hold.last.clone(),
                 ..Self::blocked(hold.remedy.clone())
             },
@@ -160,6 +164,7 @@ impl Diagnosis {
             says_how_long: false,
             remedy: remedy.into(),
             hint: None,
+            until: None,
             record: None,
         }
     }

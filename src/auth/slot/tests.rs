@@ -849,3 +849,104 @@ fn the_view_is_what_stats_shows() {
         ("blocked".into(), None, 0)
     );
 }
+
+fn claims(organization: &str, purviews: &[&str]) -> Claims {
+    Claims {
+        organization: (!organization.is_empty()).then(|| organization.to_owned()),
+        purviews: purviews.iter().map(|name| (*name).to_owned()).collect(),
+        expires_at_s: None,
+    }
+}
+
+#[test]
+fn the_organisation_that_is_stated_or_seen_first_is_held_to() {
+    for (stated, shown, stranger) in [
+        (Some("a"), vec![claims("a", &[])], false),
+        (Some("a"), vec![claims("b", &[])], true),
+        (Some("a"), vec![claims("", &[])], false),
+        (Some("a"), vec![claims("b", &["b", "a"])], false),
+        (None, vec![claims("b", &[])], false),
+        (None, vec![claims("b", &[]), claims("b", &["c"])], false),
+        (None, vec![claims("b", &[]), claims("c", &[])], true),
+        // Several organisations pin none.
+        (None, vec![claims("", &["b", "c"]), claims("d", &[])], false),
+        (
+            None,
+            vec![claims("", &[]), claims("b", &[]), claims("c", &[])],
+            true,
+        ),
+    ] {
+        let rules = Rules {
+            organization: stated.map(str::to_owned),
+            ..Rules::default()
+        };
+        let mut bench = Bench::new(rules);
+        let mut last = false;
+        for claims in &shown {
+            last = bench.slot.stranger(claims).is_some();
+        }
+        assert_eq!(last, stranger, "{stated:?} {shown:?}");
+    }
+}
+
+#[test]
+fn a_static_token_that_is_refused_blocks_at_once_and_is_tried_again_at_the_pace_of_probes() {
+    let rules = Rules {
+        is_static: true,
+        ..Rules::default()
+    };
+    let mut bench = Bench::after(rules, &[Want]);
+    let at = bench.at();
+    let minted = || Minted {
+        access_token: SecretString::from("canary"),
+        lifetime: UNTIL_REFUSED,
+        scopes: None,
+        claims: Claims::default(),
+    };
+    let flight = bench.flight();
+    bench.slot.minted(flight, minted(), bench.now, at).unwrap();
+    bench.meet(Pass(400 * 86_400));
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 1", "nobody stated its end");
+    assert_eq!(bench.slot.view(bench.now).expires_in_s, None);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        bench.meet(Reject("s1"));
+        assert_eq!(bench.said, "Blocked");
+        let hold = bench.slot.hold(bench.now).expect("it is blocked");
+        waits.push(hold.until.since(bench.now).as_secs());
+        bench.meet(Want);
+        assert_eq!(bench.said, "held Blocked");
+        bench.meet(Pass(15 * 60));
+        bench.meet(Want);
+        assert_eq!(bench.said, "wait");
+        let (flight, at) = (bench.flight(), bench.at());
+        bench.slot.minted(flight, minted(), bench.now, at).unwrap();
+    }
+    assert!(waits.is_sorted(), "{waits:?}");
+    assert!(waits[0] <= 2 && waits[11] > 7 * 60, "{waits:?}");
+    bench.meet(Accept("s1"));
+    assert!(bench.slot.hold(bench.now).is_none());
+}
+
+#[test]
+fn a_complaint_about_a_generation_ends_that_generation_only() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Mints(3600), Pass(2)]);
+    assert!(bench.slot.invalidate(Generation(1), bench.now));
+    bench.meet(Want);
+    assert_eq!(bench.said, "wait");
+    bench.meet(Mints(3600));
+    assert!(
+        bench.slot.invalidate(Generation(1), bench.now),
+        "late, and a younger one is there"
+    );
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 2");
+    bench.meet(Pass(3600));
+    bench.meet(Want);
+    bench.meet(Fail(Down));
+    assert!(
+        !bench.slot.invalidate(Generation(2), bench.now),
+        "none will come now"
+    );
+}

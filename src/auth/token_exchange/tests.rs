@@ -1,5 +1,7 @@
 //! The exchange over a real request, with a subject that is scripted or a real slot.
 
+mod chain;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use secrecy::ExposeSecret;
