@@ -213,8 +213,14 @@ impl SlotState {
             Finding::Block
         };
         let finding = match finding {
-            // Another request would give the same token.
-            Finding::Mint if self.rules.is_static => Finding::Block,
+            // Another request would give the same token. What never worked for one session may work for the others.
+            Finding::Mint if self.rules.is_static => {
+                if seen == Circumstance::Fresh && !rejection.only_session {
+                    Finding::HoldSession
+                } else {
+                    Finding::Block
+                }
+            }
             other => other,
         };
         self.follow(finding, seen, rejection, at)

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::auth::{SecretError, SecretPlaces, SecretSource, read_secret};
+use crate::auth::{SecretError, SecretPlaces, SecretSource, SigningKey, read_secret};
 
 /// A secret file and the place that names it.
 #[derive(Clone, Eq)]
@@ -42,6 +42,10 @@ impl SecretFile {
     pub fn finding(&self, key: &str) -> Option<String> {
         let origin = &self.origin;
         match read_secret(&self.name, &self.places) {
+            Ok(text) if key == "key_file" => {
+                let parsed = SigningKey::from_pem(&text, &self.name.display().to_string());
+                parsed.err().map(|error| error.to_string())
+            }
             Ok(_) => None,
             Err(SecretError::Missing { .. }) => Some(format!(
                 "{origin}: {key} names no file, neither beside the configuration nor in \
@@ -91,6 +95,16 @@ mod tests {
             secret(0o600, "canary").1.finding("client_secret_file"),
             None
         );
+    }
+
+    #[test]
+    fn a_key_that_cannot_sign_is_a_finding_and_any_text_may_be_a_secret() {
+        let (_dir, file) = secret(0o600, "canary");
+        assert_eq!(
+            file.finding("key_file").unwrap(),
+            "acme.secret holds no private key in PEM form"
+        );
+        assert_eq!(file.finding("token_file"), None);
     }
 
     #[test]

@@ -911,7 +911,7 @@ fn a_static_token_that_is_refused_blocks_at_once_and_is_tried_again_at_the_pace_
     assert_eq!(bench.slot.view(bench.now).expires_in_s, None);
     let mut waits = Vec::new();
     for _ in 0..12 {
-        bench.meet(Reject("s1"));
+        bench.meet(RejectOnly("s1"));
         assert_eq!(bench.said, "Blocked");
         let hold = bench.slot.hold(bench.now).expect("it is blocked");
         waits.push(hold.until.since(bench.now).as_secs());
@@ -949,4 +949,18 @@ fn a_complaint_about_a_generation_ends_that_generation_only() {
         !bench.slot.invalidate(Generation(2), bench.now),
         "none will come now"
     );
+}
+
+#[test]
+fn a_static_token_that_never_worked_for_one_session_is_judged_by_the_next() {
+    let rules = Rules {
+        is_static: true,
+        ..Rules::default()
+    };
+    let mut bench = Bench::after(rules, &[Want, Mints(3600), Reject("s1")]);
+    assert_eq!(bench.said, "HoldSession");
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 1", "the others are served");
+    bench.meet(Reject("s2"));
+    assert_eq!(bench.said, "Blocked");
 }
