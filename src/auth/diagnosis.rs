@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::CredentialHoldKind;
 use super::grant::{About, MintFailure, Refusal};
-use super::words::span;
+use super::words::{other_organization, span};
 use crate::clock::Instant;
 use crate::model::{FailureClass, FailureRecord, Timestamp};
 
@@ -141,18 +141,14 @@ impl Diagnosis {
 
     /// Why a token is not used though nobody refused it: it shows organisations, and not the one that was stated or pinned.
     pub fn of_organization(shown: &str, wanted: &str, about: &About) -> Self {
-        let audience = match about.audience.as_str() {
-            "" => String::new(),
-            audience => format!(" and audience {audience}"),
+        let whom = match about.audience.as_str() {
+            "" => about.client(),
+            audience => format!("{} and audience {audience}", about.client()),
         };
+        let (what, remedy) = other_organization(shown, wanted, &whom);
         Self {
-            what: format!(
-                "its token belongs to organisation {shown}, not {wanted}; nothing was sent"
-            ),
-            ..Self::blocked(format!(
-                "Check {}{audience}; if {shown} is right, set organization = \"{shown}\"",
-                about.client()
-            ))
+            what: format!("{what}; nothing was sent"),
+            ..Self::blocked(remedy)
         }
     }
 

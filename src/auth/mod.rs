@@ -45,7 +45,8 @@ pub use source::Slot;
 pub use static_token::StaticToken;
 pub use token_exchange::{TokenExchange, Wish};
 pub use words::{
-    blocked_sentence, missing_scope_sentence, needs_user, user_needed, waiting_sentence,
+    blocked_sentence, missing_scope_sentence, needs_user, other_organization, user_needed,
+    waiting_sentence,
 };
 
 /// Why a slot gives no token now, in words for the operator.
@@ -141,6 +142,11 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
+    /// What a platform's refusal of the newest token means: what is wrong, and what to change. Nothing follows from it here.
+    fn explain(&self, record: &FailureRecord) -> (String, String) {
+        (record.message.clone(), String::new())
+    }
+
     /// Whose tokens these are, for messages.
     fn client_id(&self) -> Option<String> {
         None
@@ -149,3 +155,6 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Ends when the slot's state changed after the call. A hint, never the only wake-up.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
+
+#[cfg(test)]
+mod tests;

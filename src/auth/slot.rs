@@ -19,7 +19,7 @@ pub use terms::{
 };
 
 use super::claims::Claims;
-use super::diagnosis::{Circumstance, Diagnosis, Refused};
+use super::diagnosis::{Circumstance, Diagnosis};
 use super::grant::{About, Minted, UNTIL_REFUSED};
 use super::refusals::{self, Finding, Refusals};
 use super::{AfterRejection, Rejection};
@@ -251,18 +251,7 @@ impl SlotState {
                 }
             }
             Finding::Block => {
-                let issue = self.newest.as_ref();
-                let diagnosis = Diagnosis::of_rejection(
-                    &rejection.record,
-                    Refused {
-                        seen,
-                        retry_on_401: self.rules.retry_on_401,
-                        granted: self.scopes(),
-                        expires_at_s: issue.and_then(|issue| issue.claims.expires_at_s),
-                        at: at.wall,
-                    },
-                    &self.about,
-                );
+                let diagnosis = self.diagnosed(&rejection.record, seen, at.wall);
                 rejected.abandon = matches!(self.phase, Phase::Fetching(_) | Phase::Refreshing(_));
                 rejected.after = AfterRejection::Blocked;
                 self.worsen(Origin::Refusal, diagnosis, at);

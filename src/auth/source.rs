@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::diagnosis::Diagnosis;
+use super::diagnosis::{Circumstance, Diagnosis};
 use super::endpoint::REQUEST_TIMEOUT;
 use super::grant::{Grant, MintFailure, Minted};
 use super::secret::SecretSource;
@@ -17,7 +17,7 @@ use super::slot::{Answer, Flight, Mint, Moment, Rules, SlotState, Standing};
 use super::{AfterRejection, CredentialHold, Rejection, TokenResult, TokenSource, watch as files};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant};
-use crate::model::{Generation, SessionKey, TokenView};
+use crate::model::{FailureRecord, Generation, SessionKey, TokenView};
 
 /// For each request that a grant may do.
 const MINT_TIMEOUT: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
@@ -145,6 +145,13 @@ impl TokenSource for Slot {
 
     fn organization(&self) -> Option<String> {
         self.inner.lock().slot.organization().map(str::to_owned)
+    }
+
+    fn explain(&self, record: &FailureRecord) -> (String, String) {
+        let wall = self.inner.clock.wall();
+        let state = self.inner.lock();
+        let diagnosis = state.slot.diagnosed(record, Circumstance::Fresh, wall);
+        (diagnosis.reason(Duration::ZERO), diagnosis.remedy)
     }
 
     fn client_id(&self) -> Option<String> {

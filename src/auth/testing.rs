@@ -63,6 +63,30 @@ impl Endpoint {
         Self { url, seen, task }
     }
 
+    /// Refuses everyone and repeats all that it was sent, as it came and decoded.
+    pub async fn echoing(status: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/oauth/token", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let request = read_request(&mut stream).await;
+                let said: Vec<String> = form(&request).into_values().rev().collect();
+                let said = said.join(" ");
+                let body = serde_json::json!({"error": "invalid_grant", "error_description": said, "echo": request});
+                let body = body.to_string();
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                log.lock().unwrap().push(request);
+                let _cut = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { url, seen, task }
+    }
+
     /// Sends the last piece again and again.
     pub async fn sending(pieces: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -53,6 +53,14 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
+/// A token of another organisation than the one that is stated or pinned: what is wrong, and what to change.
+pub fn other_organization(shown: &str, wanted: &str, whom: &str) -> (String, String) {
+    (
+        format!("its token belongs to organisation {shown}, not {wanted}"),
+        format!("Check {whom}; if {shown} is right, set organization = \"{shown}\""),
+    )
+}
+
 /// The platform says that a service's token will not do.
 pub fn needs_user(message: &str) -> bool {
     message.to_ascii_lowercase().contains("user context")

@@ -9,6 +9,7 @@ mod error_body;
 mod json;
 mod key;
 mod limits;
+mod owner;
 mod printable;
 mod progress;
 mod receipt;
@@ -27,6 +28,7 @@ use crate::model::{ChunkMeta, FailureRecord, Gap, TenantId, Timestamp, Token};
 
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
+pub use owner::{Owner, owner};
 pub use progress::Timeouts;
 
 /// Where and how one tenant's chunks are delivered.

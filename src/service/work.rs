@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::TokenSource;
 use crate::chance::Chance;
-use crate::config::{Config, Mint, OnDead, Tenant};
+use crate::config::{Config, OnDead, Tenant};
+use crate::control::Refusal;
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
-use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
-use crate::control::{Refusal, words};
+use crate::control::wire::{DrainReport, DrainSpec, Finding};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
 use crate::store::{Store, StoreError, StoreView};
 
+use super::check;
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::{Slots, Workshop, slots, tokens_in};
 use super::transports::Transports;
@@ -160,20 +160,22 @@ impl Work {
         }
     }
 
-    /// A token of every kind for every tenant, asked for now.
+    /// A token of every kind for every tenant, asked for now, and what the platform says to it.
     async fn check(&self) -> Vec<Finding> {
         let asked = self.slots.iter().flat_map(|(tenant, slots)| {
-            let auth = &self.config.tenants[tenant].auth;
-            let main = check_token(format!("tenant {tenant}: token"), &slots.main, &auth.mint);
-            let fallback = slots.fallback.as_ref().zip(auth.fallback.as_ref());
+            let tenant = &self.config.tenants[tenant];
+            let id = &tenant.id;
+            let main = (
+                format!("tenant {id}: token"),
+                &slots.main,
+                &tenant.auth.mint,
+            );
+            let fallback = slots.fallback.as_ref().zip(tenant.auth.fallback.as_ref());
             let fallback = fallback.map(|(slot, fallback)| {
-                check_token(
-                    format!("tenant {tenant}: fallback token"),
-                    slot,
-                    &fallback.mint,
-                )
+                (format!("tenant {id}: fallback token"), slot, &fallback.mint)
             });
-            std::iter::once(main).chain(fallback)
+            let kinds = std::iter::once(main).chain(fallback);
+            kinds.map(|(what, slot, mint)| check::token(what, slot, mint, tenant))
         });
         futures_util::future::join_all(asked).await
     }
@@ -246,67 +248,5 @@ impl Running for Work {
                 End::Stopped => std::future::pending().await,
             }
         })
-    }
-}
-
-async fn check_token(what: String, slot: &Arc<dyn TokenSource>, mint: &Mint) -> Finding {
-    let (level, message) = match slot.token().await {
-        Ok(_) => match lacking(mint.grant.scopes(), slot.granted_scopes().as_deref()) {
-            Some(lack) => (Level::Critical, lack),
-            None => {
-                let life = slot.view().expires_in_s.map(Duration::from_secs);
-                let life = life.map_or_else(String::new, |life| {
-                    format!(", valid for {}", words::span(life))
-                });
-                let whose = slot.organization();
-                let whose =
-                    whose.map_or_else(String::new, |name| format!(", of organisation {name}"));
-                (Level::Ok, format!("had{life}{whose}"))
-            }
-        },
-        Err(hold) => (Level::Critical, [hold.reason, hold.remedy].join(". ")),
-    };
-    Finding {
-        what,
-        level,
-        message: message.trim_end_matches(". ").to_owned(),
-    }
-}
-
-/// The scopes that were asked for and not granted, where the token states its scopes at all.
-fn lacking(asked: &[String], granted: Option<&[String]>) -> Option<String> {
-    let granted = granted?;
-    let lacking: Vec<_> = asked
-        .iter()
-        .filter(|scope| !granted.contains(scope))
-        .map(String::as_str)
-        .collect();
-    if lacking.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "had, and lacks {} (granted: {})",
-        lacking.join(", "),
-        granted.join(", ")
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_without_an_asked_scope_is_a_finding_only_where_it_states_its_scopes() {
-        let scopes = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        let asked = scopes(&["a:write", "b:read"]);
-        assert_eq!(lacking(&asked, None), None);
-        assert_eq!(
-            lacking(&asked, Some(&scopes(&["b:read", "a:write", "c"]))),
-            None
-        );
-        assert_eq!(
-            lacking(&asked, Some(&scopes(&["b:read"]))).as_deref(),
-            Some("had, and lacks a:write (granted: b:read)")
-        );
     }
 }

@@ -331,3 +331,64 @@ fn a_token_that_idles_out_early_is_renewed_without_loss() {
         "the positive control"
     );
 }
+
+#[test]
+fn a_check_asks_the_platform_what_it_thinks_of_the_token() {
+    let site = Site::granted("client_credentials", 4, "1h");
+    let elsewhere = Site::granted("client_credentials", 1, "1h");
+    let (url, other) = (site.sandbox.url(), elsewhere.sandbox.url());
+    let nobody = "http://127.0.0.1:1";
+    for (tenant, from, to) in [
+        (
+            "globex",
+            format!("api_url = \"{url}\""),
+            format!("api_url = \"{other}\""),
+        ),
+        (
+            "initech",
+            format!("api_url = \"{url}\""),
+            format!("api_url = \"{nobody}\""),
+        ),
+        (
+            "t4",
+            "transport".to_owned(),
+            "organization = \"org-wanted\"\ntransport".to_owned(),
+        ),
+    ] {
+        site.configure(|text| {
+            let at = text.find(&format!("[tenants.{tenant}]")).unwrap();
+            let (before, table) = text.split_at(at);
+            format!("{before}{}", table.replacen(&from, &to, 1))
+        });
+    }
+    let told = checked(&site);
+    for sentence in [
+        "tenant acme: token: had, valid for 59 min, of organisation org-acme\n".to_owned(),
+        format!("tenant globex: token: the platform refuses tokens fresh from {url}/oauth/token (401 bad.credentials: Invalid login credentials). Check that token_url and api_url belong to one region and organisation, and that client client-globex is active\n"),
+        format!("tenant initech: token: had, and the platform at {nobody} is unreachable (Connection refused"),
+        "tenant t4: token: its token belongs to organisation org-t4, not org-wanted. Check client client-t4; if org-t4 is right, set organization = \"org-t4\"\n".to_owned(),
+    ] {
+        assert!(told.contains(&sentence), "{sentence}\nin\n{told}");
+    }
+}
+
+#[test]
+fn a_check_in_a_running_worker_notices_a_dead_token_and_has_it_renewed() {
+    let site = Site::granted("mixed", 3, "1h");
+    let _run = site.run();
+    says(&site, "tenant initech: token: had, valid for");
+    site.sandbox.tenant("initech", json!({"revoke": true}));
+    says(
+        &site,
+        "tenant initech: token: had, valid for 59 min, of organisation org-initech",
+    );
+    site.enqueue("initech", "s1", 0);
+    site.wait_stats("the chunk to be delivered", |told| {
+        told.balance("backlog") == 0
+    });
+    assert_eq!(
+        site.sandbox.counted("unauthorized"),
+        0,
+        "no delivery met it"
+    );
+}

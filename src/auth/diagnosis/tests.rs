@@ -365,7 +365,14 @@ fn every_refusal_of_a_proof_says_what_of_it_is_wrong() {
     let subject = "Check [auth.subject], and that its client may exchange for audience org-acme";
     let renew = "Write a new refresh token into acme.proof";
     let used = "the refresh token of client 5b1c9e was used before, was revoked or has expired";
-    let rows: [((&'static str, Proof), i64, String, &str, &str); 17] = [
+    type Row = (
+        (&'static str, Proof),
+        i64,
+        String,
+        &'static str,
+        &'static str,
+    );
+    let rows: [Row; 17] = [
         (
             jwt,
             420,

@@ -2,8 +2,9 @@
 
 use super::{Origin, Phase, SlotState};
 use crate::auth::CredentialHold;
+use crate::auth::diagnosis::{Circumstance, Diagnosis, Refused};
 use crate::clock::Instant;
-use crate::model::{Generation, TokenView};
+use crate::model::{FailureRecord, Generation, Timestamp, TokenView};
 
 impl SlotState {
     /// The hold in force: callers are refused at once.
@@ -54,6 +55,24 @@ impl SlotState {
         self.newest
             .as_ref()
             .map_or(Generation(0), |issue| issue.token.generation)
+    }
+
+    /// What the platform's refusal of the newest token means.
+    pub fn diagnosed(
+        &self,
+        record: &FailureRecord,
+        seen: Circumstance,
+        at: Timestamp,
+    ) -> Diagnosis {
+        let issue = self.newest.as_ref();
+        let refused = Refused {
+            seen,
+            retry_on_401: self.rules.retry_on_401,
+            granted: self.scopes(),
+            expires_at_s: issue.and_then(|issue| issue.claims.expires_at_s),
+            at,
+        };
+        Diagnosis::of_rejection(record, refused, &self.about)
     }
 
     pub(super) fn described(&self, now: Instant) -> CredentialHold {
