@@ -272,6 +272,7 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
             key.sequence = sequence;
             if replaces && let Err(error) = super::dead::purge(inner, &key) {
                 tracing::warn!(chunk = %key, %error, "replaced, and still listed as dead");
+                inner.owe_purge(key.clone());
             }
             Ok(Enqueued {
                 key,

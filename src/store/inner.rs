@@ -116,6 +116,10 @@ pub struct Inner {
     pub keeper: (Mutex<()>, Condvar),
     /// Chunks found damaged at open whose burial is not written yet.
     pub burials_owed: Mutex<Vec<Burial>>,
+    /// Damaged chunks whose replacement is here and whose purge could not be written.
+    pub purges_owed: Mutex<Vec<ChunkKey>>,
+    /// Retired segments whose files are still there. Locked by the keeper only.
+    pub unlinking: Mutex<Vec<Arc<SegmentSlot>>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
 }
@@ -225,6 +229,12 @@ impl Inner {
     /// Takes a replacement back that was not written after all; whether there was one.
     pub fn is_not_replaced(&self, key: &ChunkKey) -> bool {
         self.replaced.lock().expect("no holder panics").remove(key)
+    }
+
+    /// A purge that could not be written now is tried again by the keeper.
+    pub fn owe_purge(&self, key: ChunkKey) {
+        let mut owed = self.purges_owed.lock().expect("no holder panics");
+        owed.push(key);
     }
 
     /// Books a change of a chunk's state.

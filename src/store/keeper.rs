@@ -39,6 +39,7 @@ pub fn run(inner: &Inner) {
 /// One round. Everything it leaves undone is found again by the next.
 pub fn round(inner: &Inner) -> io::Result<()> {
     write_owed_burials(inner);
+    purge_what_is_replaced(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
         slot.segment.sync_words()?;
@@ -67,12 +68,28 @@ pub fn round(inner: &Inner) -> io::Result<()> {
 fn write_owed_burials(inner: &Inner) {
     let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
     for burial in owed {
+        // Its bytes may have been given again meanwhile.
+        let purged = !inner.notes().burials.contains_key(&burial.key());
+        if purged {
+            continue;
+        }
         if inner.commits.note(Note::Bury(burial.clone())).is_err() {
             inner
                 .burials_owed
                 .lock()
                 .expect("no holder panics")
                 .push(burial);
+        }
+    }
+}
+
+/// Tries again to purge the damaged chunks whose replacement is here. What stays owed over a restart is seen at open.
+fn purge_what_is_replaced(inner: &Inner) {
+    let owed = std::mem::take(&mut *inner.purges_owed.lock().expect("no holder panics"));
+    for key in owed {
+        match super::dead::purge(inner, &key) {
+            Ok(_) | Err(StoreError::Damaged) => {}
+            Err(_) => inner.owe_purge(key),
         }
     }
 }
@@ -104,6 +121,10 @@ fn remove_finished_solos(inner: &Inner, slot: &SegmentSlot) -> io::Result<()> {
 
 /// Lets go of every segment that owes nothing, except the one being written.
 pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
+    let mut unlinking = inner.unlinking.lock().expect("no holder panics");
+    if !unlinking.is_empty() {
+        finish_unlinking(inner, &mut unlinking)?;
+    }
     let active = *inner.active.lock().expect("no holder panics");
     let mut going = Vec::new();
     for slot in all {
@@ -122,7 +143,7 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
         slot.segment.sync_words()?;
     }
     if inner.sabotaged.is(Sabotage::UnlinkFirst) {
-        unlink(inner, &going)?;
+        unlink(inner, &mut going.clone())?;
     }
     // The digests in the index are all that will be remembered of these chunks; without an index they are not.
     drop(inner.index.ask_patiently(|tables| tables.sync()));
@@ -139,17 +160,26 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
             add_all(&mut ledger.totals, &slot.book().tallies);
         }
     }
-    write_ledger(inner)?;
     if !inner.sabotaged.is(Sabotage::UnlinkFirst) {
-        unlink(inner, &going)?;
+        unlinking.extend(going);
     }
-    Ok(())
+    finish_unlinking(inner, &mut unlinking)
 }
 
-fn unlink(inner: &Inner, going: &[Arc<SegmentSlot>]) -> io::Result<()> {
-    for slot in going {
-        inner.disk.remove(&slot.segment.path)?;
+/// Unlinks what is retired, once both ledgers say so. What a fault leaves here is tried again by the next round.
+fn finish_unlinking(inner: &Inner, unlinking: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
+    write_ledger(inner)?;
+    unlink(inner, unlinking)
+}
+
+fn unlink(inner: &Inner, going: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
+    while let Some(slot) = going.last() {
+        match inner.disk.remove(&slot.segment.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         inner.used.fetch_sub(slot.book().bytes(), Ordering::Relaxed);
+        going.pop();
     }
     inner.disk.sync_dir(&inner.segments_dir())
 }

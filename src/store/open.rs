@@ -111,6 +111,8 @@ pub fn open(
         keeper: (Mutex::new(()), Condvar::new()),
         damage: Mutex::new(found.damage),
         burials_owed: Mutex::new(burials),
+        purges_owed: Mutex::default(),
+        unlinking: Mutex::default(),
     };
     load_delays(&inner);
     let owed: Vec<_> = {
@@ -251,6 +253,9 @@ fn read_segments(
     for (note, _) in &survey.notes {
         changed |= make_true(found, note)?;
     }
+    for at in &survey.replaced {
+        changed |= finish_purge(found, *at)?;
+    }
     for (at, start) in &survey.crashed {
         let segment = &found.segments[&at.segment].0;
         segment.change_word(at.ordinal, *start, |word| {
@@ -258,11 +263,15 @@ fn read_segments(
         })?;
     }
     if changed {
-        // Rare: the process ended between a note and its word. The words are right now; look again.
+        // Rare: the process ended between a note and its word, or between a replacement and the purge of what it
+        // replaces. The words are right now; look again.
         survey = recover::survey(&found.segments, ends, ledger)?;
     }
     let mut notes = Notes::default();
     for (note, at) in std::mem::take(&mut survey.notes) {
+        if let Note::Bury(burial) = &note {
+            survey.named(burial.at, &burial.key(), 0);
+        }
         notes.apply(note, at);
     }
     // A dead letter whose word says otherwise was settled by a younger word.
@@ -316,6 +325,22 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
         }],
     )?;
     Ok(true)
+}
+
+/// The bytes of this dead letter were given again and accepted, so it is none any more. What says so stands in the
+/// journal and is found again if this word is lost; until it is durable no segment goes.
+fn finish_purge(found: &Inventory, at: Location) -> io::Result<bool> {
+    let Some((segment, _)) = found.segments.get(&at.segment) else {
+        return Ok(false);
+    };
+    let Slot::Word(word) = segment.read_word(at.ordinal)? else {
+        return Ok(false);
+    };
+    let dead = word.state == ChunkState::Dead;
+    if dead {
+        segment.write_words(at.ordinal, &[word.turned(ChunkState::Purged)])?;
+    }
+    Ok(dead)
 }
 
 fn remove_orphan_solos(

@@ -1,6 +1,6 @@
 //! What the segments say at open: their ends, their chunks, their notes, their damage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use super::frame::Kind;
@@ -15,7 +15,7 @@ use super::segment::{FrameHead, Segment};
 use super::sessions::Sessions;
 use super::types::Damage;
 use super::word::Word;
-use crate::model::{ChunkKey, ChunkMeta, ChunkState};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason};
 
 /// What a walk over all segments told.
 #[derive(Default)]
@@ -36,6 +36,10 @@ pub struct Survey {
     pub dead: Vec<(ChunkKey, Location, u16)>,
     /// Words that could not be read, and what they are taken for.
     pub rewrite: Vec<(Location, Word)>,
+    /// Damaged chunks whose bytes were given again: a younger frame has their key.
+    pub replaced: Vec<Location>,
+    /// Chunks that were buried as damaged.
+    damaged_ones: HashMap<ChunkKey, Location>,
 }
 
 /// Reads every accepted frame's head once.
@@ -104,7 +108,7 @@ impl Survey {
                     start: head.start,
                 };
                 match Note::decode(&head.record) {
-                    Ok(note) => self.notes.push((note, at)),
+                    Ok(note) => self.note(note, at),
                     Err(_) => self.damaged(segment, head.start, "note does not decode"),
                 }
             }
@@ -130,6 +134,15 @@ impl Survey {
                 self.damaged(segment, start, &format!("no frame up to {end}"));
             }
         }
+    }
+
+    fn note(&mut self, note: Note, at: NoteAt) {
+        if let Note::Bury(burial) = &note
+            && burial.reason == DeadReason::Damaged
+        {
+            self.damaged_ones.insert(burial.key(), burial.at);
+        }
+        self.notes.push((note, at));
     }
 
     fn chunk(
@@ -160,6 +173,8 @@ impl Survey {
                 },
             );
         }
+        let elsewhere = self.damaged_ones.get(&meta.key).filter(|it| **it != at);
+        self.replaced.extend(elsewhere);
         if word.sending {
             self.crashed.push((at, head.start));
         }
@@ -179,7 +194,7 @@ impl Survey {
         }
     }
 
-    /// A chunk whose frame does not read back is known by name after all: it is a dead letter of its tenant.
+    /// A chunk whose frame does not read back is known by name after all: it is its tenant's, and not owed any more.
     pub fn named(&mut self, at: Location, key: &ChunkKey, bytes: u64) {
         let Some(word) = self.nameless.remove(&at) else {
             return;

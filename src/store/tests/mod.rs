@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod housekeeping;
 mod model;
 mod support;
 
