@@ -22,6 +22,8 @@ pub enum Sabotage {
     UnlinkFirst,
     /// A note is not carried over when its segment goes.
     ForgetNotes,
+    /// Sessions are forgotten by what the wall clock says.
+    AgeByWallClock,
     /// The index never answers.
     HangIndex,
     /// The index panics.
@@ -34,7 +36,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -44,6 +46,7 @@ impl Sabotage {
         Self::TrustPageCache,
         Self::UnlinkFirst,
         Self::ForgetNotes,
+        Self::AgeByWallClock,
         Self::HangIndex,
         Self::PanicIndex,
         Self::DropOnUnauthorized,

@@ -96,6 +96,10 @@ pub struct Inner {
     pub ledger: Mutex<Ledger>,
     /// One writing at a time, in the order of editions.
     pub ledger_writing: Mutex<()>,
+    /// The running time that the ledger's files tell.
+    pub written_running_ms: AtomicU64,
+    /// One change of a tenant's organisation at a time.
+    pub pinning: Mutex<()>,
     /// Damaged chunks whose replacement is on its way or here.
     pub replaced: Mutex<HashSet<ChunkKey>>,
     pub index: Index,
@@ -195,6 +199,9 @@ impl Inner {
         state.accepted.insert(meta.key.sequence);
         state.owed += 1;
         state.changed_at = frame.accepted_at;
+        if meta.last {
+            state.end(frame.accepted_at);
+        }
         drop(sessions);
         let owed = Owed {
             sequence: meta.key.sequence,
@@ -215,6 +222,11 @@ impl Inner {
 
     /// A durable note is in force.
     pub fn noted(&self, note: Note, at: NoteAt) {
+        if let Note::SessionEnd { session, at } = &note
+            && let Some(state) = self.sessions().by_key.get_mut(session)
+        {
+            state.end(*at);
+        }
         self.notes().apply(note, at);
     }
 

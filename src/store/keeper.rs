@@ -14,10 +14,12 @@ use super::layout::SegmentId;
 use super::record::Note;
 use super::roll::write_ledger;
 use super::tally::add_all;
-use crate::model::Timestamp;
+use crate::model::SessionKey;
 use crate::sabotage::Sabotage;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Running time that an idle store may lose when it is killed.
+const UNWRITTEN_MS: u64 = 3_600_000;
 /// Descriptors kept open for segments that nobody reads just now.
 const OPEN_SEGMENTS: usize = 64;
 
@@ -53,15 +55,40 @@ pub fn round(inner: &Inner) -> io::Result<()> {
     for slot in idle.skip(OPEN_SEGMENTS) {
         slot.segment.close_file();
     }
-    let remember = i64::try_from(inner.settings.remember.as_millis()).unwrap_or(i64::MAX);
-    let horizon = Timestamp(inner.clock.wall().0.saturating_sub(remember));
-    let forgotten = inner.sessions().forget_before(horizon);
+    let running_ms = {
+        let mut ledger = inner.ledger.lock().expect("no holder panics");
+        ledger
+            .running
+            .look(inner.clock.boot_id(), inner.clock.now())
+    };
+    let written_ms = inner.written_running_ms.load(Ordering::Relaxed);
+    if running_ms.saturating_sub(written_ms) >= UNWRITTEN_MS
+        && let Err(error) = write_ledger(inner)
+    {
+        tracing::warn!(%error, "ledger not written; sessions are remembered longer");
+    }
+    let remember = inner.settings.remember;
+    let forgotten = if inner.sabotaged.is(Sabotage::AgeByWallClock) {
+        forget_by_wall_clock(inner, remember)
+    } else {
+        inner.sessions().forget(running_ms, remember)
+    };
     inner.index.change(
         forgotten
             .into_iter()
             .map(|session| Change::Forget { session }),
     );
     Ok(())
+}
+
+/// A deliberate defect, for a test that must see it.
+fn forget_by_wall_clock(inner: &Inner, remember: Duration) -> Vec<SessionKey> {
+    let now = inner.clock.wall();
+    let mut sessions = inner.sessions();
+    let old = sessions
+        .by_key
+        .extract_if(|_, state| state.owed == 0 && now.since(state.changed_at) > remember);
+    old.map(|(key, _)| key).collect()
 }
 
 /// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
@@ -87,7 +114,7 @@ fn write_owed_burials(inner: &Inner) {
 fn purge_what_is_replaced(inner: &Inner) {
     let owed = std::mem::take(&mut *inner.purges_owed.lock().expect("no holder panics"));
     for key in owed {
-        match super::dead::purge(inner, &key) {
+        match super::dead::purge_replaced(inner, &key) {
             Ok(_) | Err(StoreError::Damaged) => {}
             Err(_) => inner.owe_purge(key),
         }

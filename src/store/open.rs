@@ -81,6 +81,7 @@ pub fn open(
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
     }
     let next_number = ledger.next_number.max(survey.highest_number + 1);
+    let written_running_ms = ledger.running.total_ms();
     let used = survey.books.values().map(super::inner::Book::bytes).sum();
     let unreadable = found.unreadable;
     let segments = slots(found.segments, survey.books);
@@ -96,6 +97,8 @@ pub fn open(
         notes: Mutex::new(notes),
         ledger: Mutex::new(ledger),
         ledger_writing: Mutex::new(()),
+        written_running_ms: AtomicU64::new(written_running_ms),
+        pinning: Mutex::new(()),
         replaced: Mutex::default(),
         index: opened.index,
         index_path: opened.path,
@@ -304,7 +307,7 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
         Note::Bury(burial) => (burial.at, burial.version, ChunkState::Dead),
         Note::Redrive { at, version } => (*at, *version, ChunkState::Live),
         Note::Purge { at, version } => (*at, *version, ChunkState::Purged),
-        Note::Hold(_) | Note::HoldEnd(_) => return Ok(false),
+        Note::Hold(_) | Note::HoldEnd(_) | Note::SessionEnd { .. } => return Ok(false),
     };
     let Some((segment, _)) = found.segments.get(&at.segment) else {
         return Ok(false);

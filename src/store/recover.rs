@@ -12,7 +12,7 @@ use super::queue::NoteAt;
 use super::record::{ChunkRecord, Location, Note};
 use super::scan::{Found, walk};
 use super::segment::{FrameHead, Segment};
-use super::sessions::Sessions;
+use super::sessions::{Seen, Sessions};
 use super::types::Damage;
 use super::word::Word;
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason};
@@ -38,6 +38,8 @@ pub struct Survey {
     pub rewrite: Vec<(Location, Word)>,
     /// Damaged chunks whose bytes were given again: a younger frame has their key.
     pub replaced: Vec<Location>,
+    /// Enqueue numbers from here on are younger than the ledger.
+    fresh_from: u64,
     /// Chunks that were buried as damaged.
     damaged_ones: HashMap<ChunkKey, Location>,
 }
@@ -48,12 +50,20 @@ pub fn survey(
     ends: &BTreeMap<SegmentId, Closed>,
     ledger: &Ledger,
 ) -> io::Result<Survey> {
-    let mut survey = Survey::default();
+    let mut survey = Survey {
+        fresh_from: ledger.next_number,
+        ..Survey::default()
+    };
     for line in &ledger.sessions {
         let state = survey.sessions.entry(&line.key);
         state.accepted = line.accepted.clone();
         state.delivered_high = line.delivered_high;
         state.changed_at = line.changed_at;
+        state.ended_at = line.ended_at;
+        state.seen = Some(Seen {
+            changed_at: line.changed_at,
+            running_ms: line.quiet_from_ms,
+        });
     }
     for (id, (segment, _)) in segments {
         let closed = ends[id];
@@ -142,6 +152,11 @@ impl Survey {
         {
             self.damaged_ones.insert(burial.key(), burial.at);
         }
+        if let Note::SessionEnd { session, at } = &note
+            && let Some(state) = self.sessions.by_key.get_mut(session)
+        {
+            state.end(*at);
+        }
         self.notes.push((note, at));
     }
 
@@ -181,6 +196,12 @@ impl Survey {
         let state = self.sessions.entry(&meta.key.session_key());
         state.accepted.insert(meta.key.sequence);
         state.changed_at = state.changed_at.max(head.header.accepted_at);
+        if head.header.number >= self.fresh_from {
+            state.seen = None;
+        }
+        if meta.last {
+            state.end(head.header.accepted_at);
+        }
         match word.state {
             ChunkState::Live | ChunkState::Confirming => {
                 state.owed += 1;

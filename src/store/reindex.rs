@@ -127,6 +127,7 @@ pub fn rebuild(
             {
                 let session = meta.key.session_key();
                 let (segment, sequence) = (*id, meta.key.sequence);
+                let purged = (word.state == ChunkState::Purged).then(|| meta.key.clone());
                 index.change([if word.state == ChunkState::Live {
                     let owed = Owed {
                         sequence,
@@ -150,6 +151,7 @@ pub fn rebuild(
                         digest: meta.digest,
                     }
                 }]);
+                index.change(purged.map(|key| Change::Purged { key }));
             }
             Ok(())
         })?;

@@ -151,6 +151,8 @@ impl Tables {
                         digest: digest.0,
                     };
                     self.seen.append(session, *segment, seen)?;
+                    // A younger frame of the same key: what was purged is the one that it replaced.
+                    self.purged.remove(sequence_key(session, *sequence))?;
                 }
                 Change::Owe {
                     session,
@@ -284,6 +286,16 @@ impl Tables {
         Ok(self
             .purged
             .contains_key(sequence_key(&key.session_key(), key.sequence))?)
+    }
+
+    /// How many chunks of a session a person removed.
+    pub fn purged_of(&self, session: &SessionKey) -> Result<u64, IndexFault> {
+        let mut count = 0;
+        for row in self.purged.scan_prefix(session_prefix(session)).keys() {
+            row?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Empties what a rebuild fills again: the queue, and the digests that stand in `present` segments.

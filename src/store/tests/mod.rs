@@ -4,6 +4,7 @@ mod damage;
 mod faults;
 mod housekeeping;
 mod model;
+mod remembering;
 mod support;
 
 use std::time::Duration;
