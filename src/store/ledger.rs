@@ -34,6 +34,7 @@ pub struct SessionLine {
     /// The store's running time at that change.
     pub quiet_from_ms: u64,
     pub ended_at: Option<Timestamp>,
+    pub promoted: bool,
 }
 
 /// Where a segment that nobody appends to any more ends.
@@ -209,6 +210,7 @@ mod tests {
                 changed_at: Timestamp(5),
                 quiet_from_ms: 7,
                 ended_at: Some(Timestamp(6)),
+                promoted: true,
             }],
             organisations: BTreeMap::from([("acme".parse().unwrap(), "org-1".into())]),
             ..Ledger::default()

@@ -50,8 +50,8 @@ pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;
 pub use types::{
     Damage, DeadFilter, DeadLetter, Ending, Enqueued, FsckReport, Head, HoldKey, IndexCheck,
-    NewChunk, Outcome, Redriven, SequenceChoice, SessionFilter, SessionList, SessionSummary,
-    Settings, StoreView, StoredHold, TenantCounts,
+    NewChunk, Outcome, Promotion, Redriven, SequenceChoice, SessionFilter, SessionList,
+    SessionSummary, Settings, StoreView, StoredHold, TenantCounts,
 };
 
 use std::io::{self, Read};
@@ -233,6 +233,16 @@ impl Store {
     /// is accepted and delivered like any chunk, and the session stays ended.
     pub fn end_session(&self, session: &SessionKey, at: Timestamp) -> Result<Ending, StoreError> {
         roster::end(&self.inner, session, at)
+    }
+
+    /// Puts a session first in its lane until it owes nothing; in force at once, durable when it returns.
+    pub fn promote(&self, session: &SessionKey) -> Result<Promotion, StoreError> {
+        roster::promote(&self.inner, session)
+    }
+
+    /// The sequences of a session that are to be delivered, as closed intervals, lowest first.
+    pub fn owed_of(&self, session: &SessionKey) -> Result<Vec<(u64, u64)>, StoreError> {
+        roster::owed(&self.inner, session)
     }
 
     /// The remembered sessions that match.

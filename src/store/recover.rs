@@ -60,6 +60,7 @@ pub fn survey(
         state.delivered_high = line.delivered_high;
         state.changed_at = line.changed_at;
         state.ended_at = line.ended_at;
+        state.promoted = line.promoted;
         state.seen = Some(Seen {
             changed_at: line.changed_at,
             running_ms: line.quiet_from_ms,
@@ -83,6 +84,9 @@ pub fn survey(
             .sum();
         book.unreadable = u64::from(closed.chunks).saturating_sub(readable + book.moved);
         survey.books.insert(*id, book);
+    }
+    for state in survey.sessions.by_key.values_mut() {
+        state.promoted &= state.owed > 0;
     }
     Ok(survey)
 }

@@ -162,6 +162,7 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
             changed_at: state.changed_at,
             quiet_from_ms: state.quiet_from(running_ms),
             ended_at: state.ended_at,
+            promoted: state.promoted,
         })
         .collect();
     drop(sessions);

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::error::StoreError;
-use super::inner::Inner;
+use super::inner::{Inner, index_lost};
+use super::intervals::Intervals;
 use super::record::Note;
+use super::roll::write_ledger;
 use super::sessions::SessionState;
-use super::types::{Ending, SessionFilter, SessionList, SessionSummary};
+use super::types::{Ending, Promotion, SessionFilter, SessionList, SessionSummary};
 use crate::model::{ChunkKey, SessionKey, Timestamp};
 
 /// A session of which something was accepted ends once.
@@ -25,6 +27,32 @@ pub fn end(inner: &Inner, session: &SessionKey, at: Timestamp) -> Result<Ending,
     let session = session.clone();
     inner.commits.note(Note::SessionEnd { session, at })?;
     Ok(Ending::Ended)
+}
+
+/// In force at once, and durable when it returns.
+pub fn promote(inner: &Inner, session: &SessionKey) -> Result<Promotion, StoreError> {
+    match inner.sessions().by_key.get_mut(session) {
+        Some(state) if state.owed > 0 => state.promoted = true,
+        Some(state) if !state.accepted.is_empty() => return Ok(Promotion::NothingOwed),
+        _ => return Ok(Promotion::Unknown),
+    }
+    inner.arrivals.add([session.clone()]);
+    write_ledger(inner)?;
+    Ok(Promotion::Promoted)
+}
+
+/// The sequences that are owed, as closed intervals.
+pub fn owed(inner: &Inner, session: &SessionKey) -> Result<Vec<(u64, u64)>, StoreError> {
+    let asked = session.clone();
+    let sequences = inner
+        .index
+        .ask_patiently(move |tables| tables.owed_sequences(&asked))
+        .map_err(|fault| index_lost(&fault))?;
+    let mut owed = Intervals::default();
+    for sequence in sequences {
+        owed.insert(sequence);
+    }
+    Ok(owed.ranges().collect())
 }
 
 /// The lowest keys that match. Memory and the index are asked for no more than are shown.
@@ -77,6 +105,7 @@ fn summary(inner: &Inner, key: SessionKey, state: &SessionState) -> SessionSumma
         dead: dead_of(inner, &key),
         purged: purged.unwrap_or(0),
         leased: state.leased,
+        promoted: state.promoted,
         ended_at: state.ended_at,
         changed_at: state.changed_at,
         key,

@@ -26,6 +26,8 @@ pub struct SessionState {
     pub seen: Option<Seen>,
     /// The capture side said that nothing more is to come.
     pub ended_at: Option<Timestamp>,
+    /// An operator wants it first in its lane, until it owes nothing.
+    pub promoted: bool,
 }
 
 /// A change, and the store's running time when it was seen.
@@ -36,6 +38,12 @@ pub struct Seen {
 }
 
 impl SessionState {
+    /// A chunk is settled.
+    pub fn owe_one_less(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+        self.promoted &= self.owed > 0;
+    }
+
     /// The first end stays; nothing takes it back.
     pub fn end(&mut self, at: Timestamp) {
         self.ended_at.get_or_insert(at);

@@ -87,6 +87,8 @@ pub struct Head {
     pub crashes: u32,
     /// A higher sequence of the session was delivered before.
     pub late: bool,
+    /// An operator wants the session first in its lane.
+    pub promoted: bool,
     /// Sequences between the last delivered one (or, before any, the session's lowest) and this one that will not come,
     /// lowest first.
     pub gaps: Vec<Gap>,
@@ -130,6 +132,16 @@ pub enum Ending {
     Unknown,
 }
 
+/// What promoting a session found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    Promoted,
+    /// There is nothing to put first.
+    NothingOwed,
+    /// Nothing of it is remembered.
+    Unknown,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct SessionFilter {
     pub tenant: Option<TenantId>,
@@ -157,6 +169,7 @@ pub struct SessionSummary {
     pub dead: u64,
     pub purged: u64,
     pub leased: bool,
+    pub promoted: bool,
     pub ended_at: Option<Timestamp>,
     /// The last acceptance or settling.
     pub changed_at: Timestamp,

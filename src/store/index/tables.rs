@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
 use super::rows::{
-    Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, session_prefix, unseal,
+    Owed, RowKey, Rows, Seen, decode, parse_key, seal, sequence_key, session_prefix, unseal,
 };
 use crate::clock::Deadline;
 use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey};
@@ -236,6 +236,17 @@ impl Tables {
         sequence: u64,
     ) -> Result<Option<(RowKey, Owed)>, IndexFault> {
         self.owed.find(session, sequence)
+    }
+
+    /// Every owed sequence of a session.
+    pub fn owed_sequences(&self, session: &SessionKey) -> Result<Vec<u64>, IndexFault> {
+        let mut sequences = Vec::new();
+        for item in self.owed.tree().scan_prefix(session_prefix(session)) {
+            let (row, value) = item?;
+            let owed: Vec<Owed> = decode(&row, &value)?;
+            sequences.extend(owed.into_iter().map(|owed| owed.sequence));
+        }
+        Ok(sequences)
     }
 
     pub fn digest(&self, key: &ChunkKey) -> Result<Option<Digest>, IndexFault> {

@@ -46,6 +46,7 @@ impl From<Ledger> for super::Ledger {
             changed_at: line.changed_at,
             quiet_from_ms: 0,
             ended_at: None,
+            promoted: false,
         });
         Self {
             edition: old.edition,

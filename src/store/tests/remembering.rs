@@ -13,7 +13,8 @@ use crate::disk::simulated::SimulatedDisk;
 use crate::model::{DeadReason, SessionKey, TenantId, Timestamp};
 use crate::sabotage::{Sabotage, Sabotaged};
 use crate::store::{
-    Ending, SequenceChoice, SessionFilter, SessionSummary, Settings, Store, StoreError, keeper,
+    Ending, Promotion, SequenceChoice, SessionFilter, SessionSummary, Settings, Store, StoreError,
+    keeper,
 };
 
 fn summary(store: &Store, name: &str) -> Option<SessionSummary> {
@@ -292,4 +293,27 @@ fn a_session_is_forgotten_after_its_time_of_running_however_often_the_store_was_
     hands.since_boot.fetch_add(1, Ordering::Relaxed);
     keeper::round(&store.inner).unwrap();
     assert!(summary(&store, "s1").is_none());
+}
+
+#[test]
+fn a_promotion_survives_a_restart_and_ends_when_the_session_owes_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    assert_eq!(store.promote(&session("s1")).unwrap(), Promotion::Unknown);
+    fixture.put(&store, "s1", 0).unwrap();
+    fixture.put(&store, "s1", 1).unwrap();
+    assert_eq!(store.promote(&session("s1")).unwrap(), Promotion::Promoted);
+    assert_eq!(store.owed_of(&session("s1")).unwrap(), [(0, 1)]);
+    fixture.abandon(store);
+    let store = fixture.open();
+    let promoted = |store: &Store| summary(store, "s1").unwrap().promoted;
+    assert!(promoted(&store) && store.head(&session("s1")).unwrap().unwrap().promoted);
+    store.lease(&session("s1")).unwrap().unwrap().ack().unwrap();
+    assert!(promoted(&store));
+    drain(&store, "s1");
+    assert!(!promoted(&store));
+    let nothing = store.promote(&session("s1")).unwrap();
+    assert_eq!(nothing, Promotion::NothingOwed);
+    fixture.put(&store, "s1", 2).unwrap();
+    assert!(!promoted(&store));
 }
