@@ -43,8 +43,12 @@ pub fn round(inner: &Inner) -> io::Result<()> {
     write_owed_burials(inner);
     purge_what_is_replaced(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
+    let active = *inner.active.lock().expect("no holder panics");
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
         slot.segment.sync_words()?;
+        if all.len() > OPEN_SEGMENTS && Some(slot.segment.id) != active {
+            slot.segment.close_file();
+        }
     }
     for slot in &all {
         remove_finished_solos(inner, slot)?;

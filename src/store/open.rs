@@ -282,7 +282,11 @@ fn read_segments(
         let word = found
             .segments
             .get(&burial.at.segment)
-            .and_then(|(segment, _)| segment.read_word(burial.at.ordinal).ok());
+            .and_then(|(segment, _)| {
+                let word = segment.read_word(burial.at.ordinal).ok();
+                segment.close_file();
+                word
+            });
         matches!(word, Some(Slot::Word(word)) if word.state == ChunkState::Dead)
     });
     for (key, at, version) in std::mem::take(&mut survey.dead) {
@@ -312,7 +316,9 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
     let Some((segment, _)) = found.segments.get(&at.segment) else {
         return Ok(false);
     };
-    let Slot::Word(word) = segment.read_word(at.ordinal)? else {
+    let read = segment.read_word(at.ordinal);
+    segment.close_file();
+    let Slot::Word(word) = read? else {
         return Ok(false);
     };
     if word.version >= version {

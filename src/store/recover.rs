@@ -77,6 +77,7 @@ pub fn survey(
             survey.step(segment, &mut book, step);
             Ok(())
         })?;
+        segment.close_file();
         let readable: u64 = book
             .tallies
             .values()

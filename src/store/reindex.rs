@@ -155,6 +155,7 @@ pub fn rebuild(
             }
             Ok(())
         })?;
+        segment.close_file();
     }
     Ok(())
 }
