@@ -97,7 +97,8 @@ pub fn tls() -> &'static rustls::ClientConfig {
     })
 }
 
-fn is_loopback(url: &str) -> bool {
+/// Whether a URL leads to this machine.
+pub fn is_loopback(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else {
         return false;
     };

@@ -65,6 +65,7 @@ pub async fn failed(
                 intact: class != FailureClass::DigestMismatch || is_intact(&ready.lease),
                 words: words::of(&failure.record, &client(source.as_ref())),
                 hint: failure.retry_after,
+                route: failure.route,
                 failing_for: ready.failing_for,
                 record: failure.record,
                 credential,

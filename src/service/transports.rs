@@ -4,20 +4,29 @@
 use std::sync::Arc;
 
 use crate::config::{Tenant, Transport};
-use crate::platform::{JsonPlatform, Platform, Timeouts};
+use crate::platform::{BinaryPlatform, JsonPlatform, Platform, PresignedPlatform, Timeouts};
 
 /// Made when first asked for.
 #[derive(Default)]
 pub struct Transports {
     json: Option<Arc<dyn Platform>>,
+    binary: Option<Arc<dyn Platform>>,
+    presigned: Option<Arc<dyn Platform>>,
 }
 
 impl Transports {
     pub fn of(&mut self, tenant: &Tenant) -> Arc<dyn Platform> {
+        let timeouts = Timeouts::default();
         let platform = match tenant.transport {
             Transport::Json => self
                 .json
-                .get_or_insert_with(|| Arc::new(JsonPlatform::new(Timeouts::default()))),
+                .get_or_insert_with(|| Arc::new(JsonPlatform::new(timeouts))),
+            Transport::Binary => self
+                .binary
+                .get_or_insert_with(|| Arc::new(BinaryPlatform::new(timeouts))),
+            Transport::Presigned => self
+                .presigned
+                .get_or_insert_with(|| Arc::new(PresignedPlatform::new(timeouts))),
         };
         Arc::clone(platform)
     }

@@ -53,6 +53,8 @@ impl Read for Tap {
     }
 }
 
+impl Payload for Tap {}
+
 impl Drop for Tap {
     fn drop(&mut self) {
         if let Some(gone) = self.gone.take() {
