@@ -6,6 +6,7 @@ use crate::platform::{ReceiptPolicy, region};
 
 use super::auth::{self, Auth};
 use super::delivery::{self, Delivery};
+use super::http::{self, Http};
 use super::section::Section;
 
 /// A tenant, complete and plausible.
@@ -19,6 +20,7 @@ pub struct Tenant {
     pub path: String,
     pub transport: Transport,
     pub receipt: ReceiptPolicy,
+    pub http: Http,
     pub auth: Auth,
     pub delivery: Delivery,
 }
@@ -52,6 +54,8 @@ impl Transport {
 /// What is around a tenant's table.
 pub struct Place {
     pub secrets: SecretPlaces,
+    /// The common table.
+    pub http: Http,
 }
 
 /// Reads a tenant; `None` if a complaint was made that leaves it incomplete.
@@ -89,6 +93,10 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             None
         }
     };
+    let http = match section.section("http") {
+        Some(own) => http::read(own, &place.http, place),
+        None => place.http.clone(),
+    };
     let delivery = section
         .section("delivery")
         .map_or_else(Delivery::default, delivery::read);
@@ -100,6 +108,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         path: path?,
         transport,
         receipt,
+        http,
         auth: auth?,
         delivery,
     })

@@ -12,18 +12,18 @@ use super::key::{part_key, request_key};
 use super::progress::{Progress, Timeouts};
 use super::receipt::Expected;
 use super::{Answer, Answering, Delivery, Platform, Target};
+use crate::http::Reach;
 use crate::model::{ChunkMeta, Route, Token};
 
 /// The platform behind `POST {api_url}{path}`.
-#[derive(Debug)]
 pub struct BinaryPlatform {
     exchange: Exchange,
 }
 
 impl BinaryPlatform {
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: Timeouts, reach: Reach) -> Self {
         Self {
-            exchange: Exchange::new(timeouts),
+            exchange: Exchange::new(timeouts, reach),
         }
     }
 

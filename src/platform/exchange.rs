@@ -11,6 +11,7 @@ use super::classify::{self, Asked, Ending, Heard, Sent, Trouble};
 use super::client::Clients;
 use super::progress::{Overdue, Progress, Timeouts};
 use super::{Answer, Limits, Target, Verdict};
+use crate::http::Reach;
 use crate::model::{TenantId, Token};
 
 /// No more of an answer than this is read; a receipt for 64 parts is 10 KiB.
@@ -64,16 +65,15 @@ impl Drop for AbandonOnDrop {
 }
 
 /// Where requests leave from: one connection pool a tenant and host, and the waits that end them.
-#[derive(Debug)]
 pub struct Exchange {
     clients: Clients,
     timeouts: Timeouts,
 }
 
 impl Exchange {
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: Timeouts, reach: Reach) -> Self {
         Self {
-            clients: Clients::new(timeouts.connect),
+            clients: Clients::new(timeouts.connect, reach),
             timeouts,
         }
     }

@@ -11,18 +11,18 @@ use super::progress::{Progress, Timeouts};
 use super::receipt::Expected;
 use super::wire::{self, SUFFIX};
 use super::{Answer, Answering, Delivery, Platform, Target};
+use crate::http::Reach;
 use crate::model::{ChunkMeta, Route, Token};
 
 /// The platform behind `POST {api_url}{path}`.
-#[derive(Debug)]
 pub struct JsonPlatform {
     exchange: Exchange,
 }
 
 impl JsonPlatform {
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: Timeouts, reach: Reach) -> Self {
         Self {
-            exchange: Exchange::new(timeouts),
+            exchange: Exchange::new(timeouts, reach),
         }
     }
 

@@ -20,6 +20,7 @@ use super::progress::{Progress, Timeouts};
 use super::receipt::{self, Expected, Receipt};
 use super::{Answer, Answering, Delivery, Limits, Part, Platform, ReceiptPolicy, Target, Verdict};
 use super::{limits, wire};
+use crate::http::Reach;
 use crate::model::{ChunkMeta, Gap, Route, Timestamp, Token};
 use ticket::Ticket;
 
@@ -31,7 +32,6 @@ const URL_LIFE_MAX: u64 = 604_800;
 const BYTES_A_SECOND_MIN: u64 = 64 * 1024;
 
 /// The platform behind `POST {api_url}{path}`, and the storage hosts that it names.
-#[derive(Debug)]
 pub struct PresignedPlatform {
     exchange: Exchange,
 }
@@ -71,9 +71,9 @@ struct Wish<'a> {
 }
 
 impl PresignedPlatform {
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: Timeouts, reach: Reach) -> Self {
         Self {
-            exchange: Exchange::new(timeouts),
+            exchange: Exchange::new(timeouts, reach),
         }
     }
 
