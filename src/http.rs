@@ -80,7 +80,7 @@ enum Through {
     #[default]
     Environment,
     Nobody,
-    Proxy(reqwest::Proxy),
+    Proxy(Box<reqwest::Proxy>),
 }
 
 /// How requests leave this host: through whom, whom they trust and what they show. What a server shows is always
@@ -120,7 +120,7 @@ impl Reach {
         if !user.is_empty() {
             proxy = proxy.basic_auth(&user, password.unwrap_or_default());
         }
-        self.through = Through::Proxy(proxy);
+        self.through = Through::Proxy(Box::new(proxy));
         Ok(self)
     }
 
@@ -174,7 +174,7 @@ impl Reach {
     pub fn builder(&self, url: &str) -> ClientBuilder {
         let builder = bare(self.tls.as_ref().unwrap_or_else(|| tls()).clone());
         match (&self.through, Proxying::toward(url)) {
-            (Through::Proxy(proxy), _) => builder.proxy(proxy.clone()),
+            (Through::Proxy(proxy), _) => builder.proxy(proxy.as_ref().clone()),
             (Through::Nobody, _) | (Through::Environment, Proxying::Direct) => builder.no_proxy(),
             (Through::Environment, Proxying::FromEnvironment) => builder,
         }

@@ -109,13 +109,13 @@ impl Payload {
 /// In which form the payloads stand in the body.
 pub enum Encoding {
     Plain,
-    Base64 { engine: Simd, prefix: Vec<u8> },
+    Base64 { engine: Box<Simd>, prefix: Vec<u8> },
 }
 
 impl Encoding {
     /// Behind `prefix`, and closed by the json transport's suffix.
     pub fn base64(prefix: Vec<u8>) -> Self {
-        let engine = Simd::standard(PAD);
+        let engine = Box::new(Simd::standard(PAD));
         Self::Base64 { engine, prefix }
     }
 

@@ -1,8 +1,10 @@
-//! The json transport against a raw TCP server that reads and writes what a script says, byte for
+//! The HTTP transports against a raw TCP server that reads and writes what a script says, byte for
 //! byte.
 
 mod faults;
+mod hostile;
 mod payload;
+mod presigned;
 mod server;
 
 use std::io::Cursor;
@@ -88,6 +90,12 @@ fn stored(payloads: &[Vec<u8>]) -> String {
         &["Content-Type: application/json"],
         &receipt(payloads, "stored"),
     )
+}
+
+/// The platform's answer with an upload URL.
+fn ticket(url: &str, headers: &str) -> String {
+    let body = format!(r#"{{"url": "{url}", "uploadKey": "k", "headers": {headers}}}"#);
+    http("200 OK", &["Content-Type: application/json"], &body)
 }
 
 async fn deliver(delivery: Delivery) -> Answer {
