@@ -38,7 +38,7 @@ impl Text {
         let mut text = format!("{}\n{}", one_line(&words.reason), one_line(&words.remedy));
         let more = More {
             kind: self.kind.clone(),
-            last: self.last.as_ref().map(without_its_body),
+            last: self.last.as_ref().map(short),
         };
         if more.kind.is_some() || more.last.is_some() {
             text.push('\n');
@@ -61,9 +61,11 @@ impl Text {
     }
 }
 
-fn without_its_body(record: &FailureRecord) -> FailureRecord {
+/// Without its body, and without the try that whoever reads this will not make.
+fn short(record: &FailureRecord) -> FailureRecord {
     let mut record = record.clone();
     record.body.clear();
+    record.next_try_at = None;
     record
         .message
         .truncate(record.message.floor_char_boundary(MESSAGE_KEPT));

@@ -9,7 +9,6 @@ mod holders;
 mod index_loss;
 mod kill;
 mod main_job;
-mod place;
 mod platform_faults;
 mod processes;
 mod refusals;
