@@ -24,6 +24,8 @@ pub enum Sabotage {
     ForgetNotes,
     /// The index never answers.
     HangIndex,
+    /// The index never ends the sync of its close.
+    HangClose,
     /// The index panics.
     PanicIndex,
     /// An unauthorized chunk is acknowledged away.
@@ -34,7 +36,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -45,6 +47,7 @@ impl Sabotage {
         Self::UnlinkFirst,
         Self::ForgetNotes,
         Self::HangIndex,
+        Self::HangClose,
         Self::PanicIndex,
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,

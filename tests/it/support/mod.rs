@@ -42,6 +42,14 @@ pub fn wait_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -
     }
 }
 
+/// For a test that cannot do without: it skips with this, unless a skip is a failure here.
+pub fn tool_is_missing(tool: &str) {
+    let message = format!("skipped: no {tool} on this machine");
+    let required = std::env::var_os("REELAY_REQUIRE_TOOLS").is_some();
+    assert!(!required, "{message}");
+    println!("{message}");
+}
+
 /// A seed from `REELAY_SEED` or from the system, printed so that a failure can be had again.
 pub fn seed() -> u64 {
     let given = std::env::var("REELAY_SEED").ok();
