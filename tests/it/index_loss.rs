@@ -233,7 +233,18 @@ fn a_store_without_its_index_knows_what_is_owed_held_and_dead() {
     let before = knowledge(&site);
     assert_eq!(before.0["tenants"]["acme"]["backlog"], 3);
     assert_eq!(before.0["balance"]["dead"], 1);
-    assert_eq!(before.1["dead"][0]["reason"], "rejected", "{}", before.1);
+    let died = &before.1["dead"][0];
+    assert_eq!(died["reason"], "rejected", "{died:#}");
+    for time in [
+        &died["died_at"],
+        &died["about"]["started_at"],
+        &died["history"][0]["at"],
+    ] {
+        assert!(
+            time.as_str().is_some_and(|time| time.ends_with('Z')),
+            "{died:#}"
+        );
+    }
     assert_eq!(before.0["tenants"]["globex"]["gate"]["state"], "paused");
 
     keep_only_the_journal(&site);

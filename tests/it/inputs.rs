@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{Place, Process, Site, wait_for};
+use crate::support::{Place, Site};
 
 /// Everything under the store that holds bytes, with its length.
 fn files(place: &Place) -> Vec<(String, u64)> {
@@ -271,25 +271,4 @@ fn plain_http_to_another_host_is_refused_for_every_url() {
     assert!(!place.store().exists());
     place.write("worker.toml", good.as_bytes());
     place.worker("stats").expect(0);
-}
-
-#[test]
-fn a_killed_demo_takes_its_children_along() {
-    let place = Place::new();
-    let mut command = place.command("demo --json --keep kept");
-    let demo = Process::start(&mut command);
-    let inside = fs::canonicalize(place.path()).unwrap().join("kept");
-    let children = || {
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let inside_it = processes
-            .filter(|entry| fs::read_link(entry.path().join("cwd")).is_ok_and(|at| at == inside));
-        inside_it.count()
-    };
-    wait_for("its sandbox and its worker", || {
-        (children() >= 2).then_some(())
-    });
-    demo.kill();
-    wait_for("the end of its children", || {
-        (children() == 0).then_some(())
-    });
 }
