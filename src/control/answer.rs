@@ -85,6 +85,22 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
     }
 }
 
+/// The store and the lanes of one moment, looked at once for all of an answer.
+struct Look {
+    view: StoreView,
+    lanes: BTreeMap<TenantId, Lane>,
+}
+
+impl Look {
+    fn at(holder: &Holder) -> Self {
+        let view = holder.store.view();
+        Self {
+            lanes: lanes(holder, &view),
+            view,
+        }
+    }
+}
+
 /// The lanes: the engine's, or what the stored holds tell.
 fn lanes(holder: &Holder, view: &StoreView) -> BTreeMap<TenantId, Lane> {
     let mut lanes = match &holder.running {
@@ -107,12 +123,15 @@ fn lanes(holder: &Holder, view: &StoreView) -> BTreeMap<TenantId, Lane> {
 }
 
 pub fn snapshot(holder: &Holder) -> Snapshot {
+    snapshot_of(holder, &Look::at(holder))
+}
+
+fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
+    let view = &look.view;
     let workers = holder
         .running
         .as_ref()
         .map_or_else(WorkersView::default, |running| running.workers());
-    // Once for all of it: a view asks the index for every tenant's ages.
-    let view = holder.store.view();
     let quota = view.quota_bytes.saturating_sub(view.used_bytes);
     let disk = view
         .free_bytes
@@ -122,8 +141,8 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
     drop(trend);
     snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
-        lanes: &lanes(holder, &view),
-        view: &view,
+        lanes: &look.lanes,
+        view,
         eta_full_s,
         workers,
         now: holder.clock.wall(),
@@ -132,9 +151,7 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
 
 /// A tenant that is neither configured nor in the store is a typing error.
 pub fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
-    if holder.config.tenants.contains_key(tenant)
-        || lanes(holder, &holder.store.view()).contains_key(tenant)
-    {
+    if holder.config.tenants.contains_key(tenant) || Look::at(holder).lanes.contains_key(tenant) {
         return Ok(());
     }
     Err(unknown_tenant(holder, tenant.as_str()))
@@ -190,16 +207,15 @@ pub fn why(
     session: Option<SessionKey>,
     sequence: Option<u64>,
 ) -> Result<WhyReply, Refusal> {
-    let snapshot = snapshot(holder);
-    let view = snapshot
+    let mut look = Look::at(holder);
+    let view = snapshot_of(holder, &look)
         .tenants
-        .get(tenant.as_str())
-        .cloned()
+        .remove(tenant.as_str())
         .unwrap_or_default();
-    let lane = lanes(holder, &holder.store.view())
-        .remove(&tenant)
-        .unwrap_or_default();
-    let mut last_failure = lane.last_failure.map(|(_, record)| record);
+    let lane = look.lanes.remove(&tenant).unwrap_or_default();
+    // What closes the gate explains more than what failed before it closed.
+    let of_hold = why::strongest(&view.gate).and_then(|hold| hold.last.clone());
+    let mut last_failure = of_hold.or(lane.last_failure.map(|(_, record)| record));
     let mut of_session = None;
     if let Some(session) = session {
         let (about, record) = session_why(holder, &session, sequence)?;
@@ -208,17 +224,23 @@ pub fn why(
     } else if last_failure.is_none() {
         last_failure = newest_of_heads(holder, &tenant)?;
     }
+    let running = holder.running.is_some();
+    if !running && let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone.
+        failure.next_try_at = None;
+    }
     let outlook = why::outlook(&Facts {
         tenant: &tenant,
         gate: &view.gate,
         backlog: view.counts.backlog(),
         dead: view.counts.dead,
         session: of_session.as_ref(),
-        running: holder.running.is_some(),
+        running,
         now: holder.clock.wall(),
     });
     Ok(WhyReply {
         configured: holder.config.tenants.contains_key(&tenant),
+        running,
         gate: view.gate,
         token: view.token,
         backlog: view.counts.backlog(),
