@@ -38,7 +38,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
