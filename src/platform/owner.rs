@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::classify::{self, Asked, Ending, Heard, Sent};
 use super::receipt::Expected;
 use super::{ReceiptPolicy, Verdict};
-use crate::http::{self, Proxying, Settings};
+use crate::http::Reach;
 use crate::model::{FailureClass, FailureRecord, Route, Timestamp, Token};
 
 const PATH: &str = "/api/v2/tokens/me";
@@ -30,9 +30,9 @@ pub enum Owner {
     Unreachable(String),
 }
 
-/// Asks at `api_url`. `at` is now.
-pub async fn owner(api_url: &str, token: &Token, at: Timestamp) -> Owner {
-    let asked = ask(api_url, token);
+/// Asks at `api_url`, by this way. `at` is now.
+pub async fn owner(reach: &Reach, api_url: &str, token: &Token, at: Timestamp) -> Owner {
+    let asked = ask(reach, api_url, token);
     let Ok(asked) = tokio::time::timeout(PATIENCE, asked).await else {
         return Owner::Unreachable("no answer in time".to_owned());
     };
@@ -44,12 +44,9 @@ pub async fn owner(api_url: &str, token: &Token, at: Timestamp) -> Owner {
 
 type Reply = (u16, reqwest::header::HeaderMap, Vec<u8>);
 
-async fn ask(api_url: &str, token: &Token) -> Result<Reply, String> {
-    let settings = Settings {
-        proxying: Proxying::toward(api_url),
-        ..Settings::default()
-    };
-    let client = http::client(&settings).map_err(|error| error.to_string())?;
+async fn ask(reach: &Reach, api_url: &str, token: &Token) -> Result<Reply, String> {
+    let client = reach.builder(api_url).connect_timeout(PATIENCE).build();
+    let client = client.map_err(|error| cause(&error))?;
     let request = client
         .get(format!("{api_url}{PATH}"))
         .bearer_auth(token.expose());
@@ -108,6 +105,7 @@ fn judge(
         at,
         attempt: 1,
         token,
+        secret: token.expose(),
     };
     let heard = Heard {
         status,
@@ -177,7 +175,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let token = Token::new("canary-token".to_owned(), Generation(1));
-        match owner(&url, &token, Timestamp(0)).await {
+        match owner(&Reach::default(), &url, &token, Timestamp(0)).await {
             Owner::Unreachable(cause) => assert!(cause.contains("refused"), "{cause}"),
             other => panic!("{other:?}"),
         }

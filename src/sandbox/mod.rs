@@ -5,6 +5,7 @@
 mod app;
 mod assertion;
 mod config_file;
+mod content;
 mod control;
 mod deliver;
 mod fault;
@@ -12,15 +13,19 @@ mod fields;
 mod form;
 mod grants;
 mod keys;
+mod md5;
+mod presign;
 mod quota;
 mod reply;
 mod rights;
 mod serve;
 mod session;
 mod settings;
+mod store_host;
 mod tenant;
 mod token;
 mod upload;
+mod uploads;
 mod wire;
 mod world;
 

@@ -10,9 +10,11 @@ use serde_json::{Map, Value, json};
 
 use super::grants::Given;
 use super::keys;
+use super::presign::Urls;
 use super::reply::Reply;
 use super::session::Spool;
 use super::tenant::{Counters, Place, Tenant};
+use super::upload::Upload;
 
 /// A token that was handed out.
 #[derive(Debug, Clone)]
@@ -49,6 +51,7 @@ pub(super) struct World {
     tokens: HashMap<String, Issued>,
     pub(super) given: Given,
     pub(super) spool: Spool,
+    pub(super) urls: Urls,
     /// What cannot be laid to a tenant: unknown clients and tokens.
     pub(super) strangers: Counters,
     seed: u64,
@@ -78,6 +81,7 @@ impl World {
             tokens: HashMap::new(),
             given: Given::default(),
             spool,
+            urls: Urls::default(),
             strangers: Counters::default(),
             seed,
             drawn: 0,
@@ -227,6 +231,7 @@ impl World {
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }
+            Place::Store => {}
         }
         let wait = reply
             .header("Retry-After")
@@ -236,6 +241,16 @@ impl World {
         {
             tenant.told_to_wait(place, now, seconds);
         }
+    }
+
+    /// Whether every part of a request is stored.
+    pub(super) fn holds(&self, name: &str, upload: &Upload) -> bool {
+        let place = (upload.host.clone(), upload.session.clone());
+        let session = self.tenants[name].sessions.get(&place);
+        session.is_some_and(|session| {
+            let mut parts = upload.parts.iter();
+            parts.all(|part| session.holds(part.sequence))
+        })
     }
 
     /// Merges `change` into a tenant: all of it or, where it is refused, nothing.

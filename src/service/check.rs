@@ -66,7 +66,11 @@ async fn accepted(
     tenant: &Tenant,
     token: Token,
 ) -> Result<Option<String>, (Level, String)> {
-    let ask = async |token: &Token| owner(&tenant.api_url, token, SystemClock.wall()).await;
+    let reach = tenant
+        .http
+        .reach()
+        .map_err(|what| (Level::Critical, what))?;
+    let ask = async |token: &Token| owner(&reach, &tenant.api_url, token, SystemClock.wall()).await;
     let mut told = ask(&token).await;
     if is_unauthorized(&told) && slot.invalidate(token.generation) {
         let younger = slot.token().await.map_err(held)?;

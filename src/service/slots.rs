@@ -13,11 +13,10 @@ use crate::auth::{
 };
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{self, Mint, Refresh, Tenant};
+use crate::config::{self, Http, Mint, Refresh, Tenant};
 use crate::control::refusal::chain;
 use crate::control::{Code, Refusal};
 use crate::disk::RealDisk;
-use crate::http;
 use crate::model::TenantId;
 
 /// Fewer slots start at once: a token endpoint takes that many requests in a second.
@@ -59,6 +58,7 @@ pub fn slots<'a>(
     for tenant in tenants {
         let of = |mint| Request {
             mint,
+            http: &tenant.http,
             refresh: tenant.delivery.refresh,
             retry_on_401: tenant.delivery.retry_on_401,
             organization: tenant.organization.as_deref(),
@@ -82,6 +82,7 @@ fn spread(slots: usize) -> Duration {
 #[derive(PartialEq, Clone, Copy)]
 struct Request<'a> {
     mint: &'a Mint,
+    http: &'a Http,
     refresh: Refresh,
     retry_on_401: bool,
     organization: Option<&'a str>,
@@ -100,7 +101,7 @@ impl<'a> Shelf<'a, '_> {
         if let Some((_, made)) = self.made.iter().find(|(known, _)| *known == request) {
             return Ok(Arc::clone(made));
         }
-        let grant = self.grant(request.mint)?;
+        let grant = self.grant(request)?;
         let rules = Rules {
             refresh: match request.refresh {
                 Refresh::Ahead => RefreshPolicy::Ahead,
@@ -122,10 +123,11 @@ impl<'a> Shelf<'a, '_> {
         Ok(slot)
     }
 
-    fn grant(&mut self, mint: &'a Mint) -> Result<Arc<dyn Grant>, Refusal> {
+    fn grant(&mut self, request: Request<'a>) -> Result<Arc<dyn Grant>, Refusal> {
+        let (mint, http) = (request.mint, request.http);
         Ok(match &mint.grant {
             config::Grant::ClientCredentials { client, scopes } => Arc::new(ClientCredentials {
-                endpoint: self.endpoint(mint)?,
+                endpoint: self.endpoint(mint, http)?,
                 client: client_of(client),
                 scopes: scopes.clone(),
             }),
@@ -148,13 +150,14 @@ impl<'a> Shelf<'a, '_> {
                 // Whose token it is exchanged for is the tenant's business; the subject is everybody's.
                 let source = self.slot(Request {
                     mint: subject,
+                    http,
                     refresh: Refresh::Ahead,
                     retry_on_401: true,
                     organization: None,
                 })?;
                 let files = subject.files();
                 Arc::new(TokenExchange::new(
-                    self.endpoint(mint)?,
+                    self.endpoint(mint, http)?,
                     client_of(client),
                     wish,
                     source,
@@ -171,7 +174,7 @@ impl<'a> Shelf<'a, '_> {
                 assertion_life,
                 scopes,
             } => Arc::new(JwtBearer {
-                endpoint: self.endpoint(mint)?,
+                endpoint: self.endpoint(mint, http)?,
                 client: client_of(client),
                 key: key.source(),
                 assertion: Assertion {
@@ -187,7 +190,7 @@ impl<'a> Shelf<'a, '_> {
                 client,
                 token,
                 scopes,
-            } => Arc::new(self.refresh_token(mint, client, token, scopes)?),
+            } => Arc::new(self.refresh_token((mint, http), client, token, scopes)?),
             config::Grant::Static { token } => Arc::new(StaticToken {
                 file: token.source(),
             }),
@@ -196,7 +199,7 @@ impl<'a> Shelf<'a, '_> {
 
     fn refresh_token(
         &mut self,
-        mint: &Mint,
+        (mint, http): (&Mint, &Http),
         client: &config::Client,
         token: &config::SecretFile,
         scopes: &[String],
@@ -214,17 +217,19 @@ impl<'a> Shelf<'a, '_> {
         {
             return Ok(made.clone());
         }
-        let endpoint = self.endpoint(mint)?;
+        let endpoint = self.endpoint(mint, http)?;
         let scopes = scopes.to_vec();
         let grant = RefreshToken::new(endpoint, client, token.source(), kept.clone(), scopes);
         self.refreshing.push((kept, grant.clone()));
         Ok(grant)
     }
 
-    fn endpoint(&self, mint: &Mint) -> Result<TokenEndpoint, Refusal> {
+    fn endpoint(&self, mint: &Mint, http: &Http) -> Result<TokenEndpoint, Refusal> {
         let wrong = |error: &dyn std::error::Error| Refusal::new(Code::Configuration, chain(error));
         let url = &mint.token_url;
-        let client = token_client(http::tls().clone(), url).map_err(|e| wrong(&e))?;
+        let reach = http.reach();
+        let reach = reach.map_err(|what| Refusal::new(Code::Configuration, what))?;
+        let client = token_client(&reach, url).map_err(|e| wrong(&e))?;
         let clock = Arc::clone(&self.workshop.clock);
         TokenEndpoint::try_new(url, client, clock).map_err(|e| wrong(&e))
     }
@@ -315,6 +320,7 @@ mod tests {
         for tenant in config.tenants.values() {
             let request = Request {
                 mint: &tenant.auth.mint,
+                http: &tenant.http,
                 refresh: Refresh::Ahead,
                 retry_on_401: true,
                 organization: None,

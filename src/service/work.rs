@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError, StoreView};
 use super::check;
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::{Slots, Workshop, slots, tokens_in};
-use super::transports::Transports;
+use super::transports::transport;
 
 /// What an engine is started for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ struct Work {
 /// Starts an engine on the holder's store. Call on the runtime.
 ///
 /// # Errors
-/// A token slot cannot be built.
+/// A token slot or a transport cannot be built.
 pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refusal> {
     let chance = Arc::new(Chance::from_system());
     let tenants = holder.config.tenants.values();
@@ -68,16 +68,15 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         tokens: tokens_in(&holder.config.store.path),
     };
     let slots = slots(tenants, &workshop)?;
-    let mut transports = Transports::default();
-    let lanes = holder
-        .config
-        .tenants
-        .values()
-        .map(|tenant| lane(tenant, &slots[&tenant.id], transports.of(tenant)));
+    let lanes = holder.config.tenants.values().map(|tenant| {
+        let slots = &slots[&tenant.id];
+        Ok(lane(tenant, slots, transport(tenant)?))
+    });
+    let lanes: Vec<LaneSettings> = lanes.collect::<Result<_, Refusal>>()?;
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
-        lanes: lanes.collect(),
+        lanes,
         clock: Arc::clone(&holder.clock),
         chance,
         settings: settings(&holder.config, &role),
