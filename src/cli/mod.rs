@@ -79,6 +79,7 @@ enum Command {
 
 /// Runs the command that the arguments name, to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::disk::allow_many_files();
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(arguments)));
     ExitCode::from(ended.unwrap_or(exit::INTERNAL))
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use crate::place::{EVENTUALLY, Place, Platform, eventually};
+use crate::place::{EVENTUALLY, Place, Platform, WORKER, eventually};
 
 /// Everything that a worker tells its manager, until it has said `last`.
 fn told(socket: &UnixDatagram, last: &str) -> Vec<String> {
@@ -35,6 +35,28 @@ fn a_worker_is_ready_when_it_listens_shows_its_status_and_says_when_it_stops() {
     );
     run.terminate();
     told(&manager, "STOPPING=1");
+    run.ended().exits(0);
+}
+
+/// Each segment of a backlog may be open, and each upload, and the system's usual limit is 1,024.
+#[test]
+fn a_worker_takes_as_many_open_files_as_it_may_have() {
+    let platform = Platform::start("");
+    let place = &platform.place;
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -Sn 64; ulimit -Hn 512; exec \"$0\" run"])
+        .arg(WORKER)
+        .current_dir(place.dir.path());
+    let mut run = place.spawn(command);
+    place.wait_for_holder();
+    let lock = std::fs::read_to_string(place.path("store/lock")).unwrap();
+    let pid = lock.split(' ').next().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let files = limits.lines().find(|it| it.starts_with("Max open files"));
+    let soft = files.and_then(|it| it.split_whitespace().nth(3));
+    assert_eq!(soft, Some("512"), "{limits}");
+    run.terminate();
     run.ended().exits(0);
 }
 
