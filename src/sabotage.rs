@@ -26,6 +26,8 @@ pub enum Sabotage {
     AgeByWallClock,
     /// The index never answers.
     HangIndex,
+    /// The index never ends the sync of its close.
+    HangClose,
     /// The index panics.
     PanicIndex,
     /// An unauthorized chunk is acknowledged away.
@@ -36,7 +38,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -48,6 +50,7 @@ impl Sabotage {
         Self::ForgetNotes,
         Self::AgeByWallClock,
         Self::HangIndex,
+        Self::HangClose,
         Self::PanicIndex,
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,

@@ -34,19 +34,25 @@ enum Verb {
     /// One session: its sequences, its gaps, and what it waits for
     #[command(after_help = "Example:\n  worker sessions show acme s1")]
     Show {
+        /// Whose session
         tenant: TenantId,
+        /// Its name
         session: SessionId,
     },
     /// Say that nothing more is to come; what comes late is delivered all the same
     #[command(after_help = "Example:\n  worker sessions end acme s1")]
     End {
+        /// Whose session
         tenant: TenantId,
+        /// Its name
         session: SessionId,
     },
     /// Send this session before its tenant's others, until it owes nothing
     #[command(after_help = "Example:\n  worker sessions promote acme s1")]
     Promote {
+        /// Whose session
         tenant: TenantId,
+        /// Its name
         session: SessionId,
     },
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 use crate::model::{
     ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
 };
-use crate::store::{DeadFilter, DeadLetter, Head, Redriven, StoreError, StoreView};
+use crate::store::{Head, StoreError, StoreView};
 
 use super::holds;
+use super::letters;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::sessions;
 use super::snapshot::{self, Sources};
 use super::why::{self, Facts};
-use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
+use super::wire::{Reply, Request, SessionWhy, WhyReply};
 
 /// Answers what needs no waiting.
 ///
@@ -46,28 +47,28 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
             resume(holder, tenant)
         }
         Request::DeadList { which, limit } => {
-            let letters = dead(holder, which, limit)?;
+            let letters = letters::dead(holder, which, limit)?;
             Ok(Reply::Dead(
                 letters
                     .into_iter()
-                    .map(|letter| view(letter, false))
+                    .map(|letter| letters::view(letter, false))
                     .collect(),
             ))
         }
         Request::DeadShow { which } => {
-            let letters = some_dead(holder, which)?;
+            let letters = letters::some_dead(holder, which)?;
             Ok(Reply::Dead(
                 letters
                     .into_iter()
-                    .map(|letter| view(letter, true))
+                    .map(|letter| letters::view(letter, true))
                     .collect(),
             ))
         }
         Request::Redrive { which } => {
-            moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
+            letters::moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
         }
         Request::Purge { which } => {
-            moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
+            letters::moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
         Request::Sessions { ask } => sessions::answer(holder, ask),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
@@ -82,6 +83,22 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
             Code::Unsupported,
             "this needs a running engine",
         )),
+    }
+}
+
+/// The store and the lanes of one moment, looked at once for all of an answer.
+struct Look {
+    view: StoreView,
+    lanes: BTreeMap<TenantId, Lane>,
+}
+
+impl Look {
+    fn at(holder: &Holder) -> Self {
+        let view = holder.store.view();
+        Self {
+            lanes: lanes(holder, &view),
+            view,
+        }
     }
 }
 
@@ -107,12 +124,15 @@ fn lanes(holder: &Holder, view: &StoreView) -> BTreeMap<TenantId, Lane> {
 }
 
 pub fn snapshot(holder: &Holder) -> Snapshot {
+    snapshot_of(holder, &Look::at(holder))
+}
+
+fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
+    let view = &look.view;
     let workers = holder
         .running
         .as_ref()
         .map_or_else(WorkersView::default, |running| running.workers());
-    // Once for all of it: a view asks the index for every tenant's ages.
-    let view = holder.store.view();
     let quota = view.quota_bytes.saturating_sub(view.used_bytes);
     let disk = view
         .free_bytes
@@ -122,8 +142,8 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
     drop(trend);
     snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
-        lanes: &lanes(holder, &view),
-        view: &view,
+        lanes: &look.lanes,
+        view,
         eta_full_s,
         workers,
         now: holder.clock.wall(),
@@ -132,9 +152,7 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
 
 /// A tenant that is neither configured nor in the store is a typing error.
 pub fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
-    if holder.config.tenants.contains_key(tenant)
-        || lanes(holder, &holder.store.view()).contains_key(tenant)
-    {
+    if holder.config.tenants.contains_key(tenant) || Look::at(holder).lanes.contains_key(tenant) {
         return Ok(());
     }
     Err(unknown_tenant(holder, tenant.as_str()))
@@ -190,16 +208,15 @@ pub fn why(
     session: Option<SessionKey>,
     sequence: Option<u64>,
 ) -> Result<WhyReply, Refusal> {
-    let snapshot = snapshot(holder);
-    let view = snapshot
+    let mut look = Look::at(holder);
+    let view = snapshot_of(holder, &look)
         .tenants
-        .get(tenant.as_str())
-        .cloned()
+        .remove(tenant.as_str())
         .unwrap_or_default();
-    let lane = lanes(holder, &holder.store.view())
-        .remove(&tenant)
-        .unwrap_or_default();
-    let mut last_failure = lane.last_failure.map(|(_, record)| record);
+    let lane = look.lanes.remove(&tenant).unwrap_or_default();
+    // What closes the gate explains more than what failed before it closed.
+    let of_hold = why::strongest(&view.gate).and_then(|hold| hold.last.clone());
+    let mut last_failure = of_hold.or(lane.last_failure.map(|(_, record)| record));
     let mut of_session = None;
     if let Some(session) = session {
         let (about, record) = session_why(holder, &session, sequence)?;
@@ -208,17 +225,23 @@ pub fn why(
     } else if last_failure.is_none() {
         last_failure = newest_of_heads(holder, &tenant)?;
     }
+    let running = holder.running.is_some();
+    if !running && let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone.
+        failure.next_try_at = None;
+    }
     let outlook = why::outlook(&Facts {
         tenant: &tenant,
         gate: &view.gate,
         backlog: view.counts.backlog(),
         dead: view.counts.dead,
         session: of_session.as_ref(),
-        running: holder.running.is_some(),
+        running,
         now: holder.clock.wall(),
     });
     Ok(WhyReply {
         configured: holder.config.tenants.contains_key(&tenant),
+        running,
         gate: view.gate,
         token: view.token,
         backlog: view.counts.backlog(),
@@ -257,7 +280,7 @@ fn session_why(
         session: session.session.clone(),
         sequence,
     };
-    if let Some(letter) = dead(holder, exactly(&key), 1)?.pop() {
+    if let Some(letter) = letters::dead(holder, letters::exactly(&key), 1)?.pop() {
         about.state = Some(crate::model::ChunkState::Dead);
         about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
         return Ok((about, letter.history.last().cloned()));
@@ -324,64 +347,4 @@ fn newest_of_heads(
             .max_by_key(|record| record.at);
     }
     Ok(newest)
-}
-
-fn exactly(key: &ChunkKey) -> Which {
-    Which {
-        tenant: Some(key.tenant.clone()),
-        session: Some(key.session.clone()),
-        sequence: Some(key.sequence),
-    }
-}
-
-fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-    holder.store.dead(&DeadFilter {
-        tenant: which.tenant,
-        session: which.session,
-        sequence: which.sequence,
-        limit,
-    })
-}
-
-/// The dead letters meant; none is an answer that a person should notice.
-fn some_dead(holder: &Holder, which: Which) -> Result<Vec<DeadLetter>, Refusal> {
-    if let Some(tenant) = &which.tenant {
-        known(holder, tenant)?;
-    }
-    let letters = dead(holder, which, 0)?;
-    if letters.is_empty() {
-        return Err(Refusal::new(Code::NotFound, "no such dead letter"));
-    }
-    Ok(letters)
-}
-
-fn view(letter: DeadLetter, with_history: bool) -> DeadView {
-    DeadView {
-        tenant: letter.key.tenant,
-        session: letter.key.session,
-        sequence: letter.key.sequence,
-        reason: letter.reason,
-        died_at: letter.died_at.to_string(),
-        about: letter.meta.as_ref().map(DeadMeta::from),
-        history: if with_history {
-            letter.history
-        } else {
-            Vec::new()
-        },
-    }
-}
-
-fn moved(
-    holder: &Holder,
-    which: Which,
-    verb: impl Fn(&ChunkKey) -> Result<Redriven, StoreError>,
-) -> Result<Moved, Refusal> {
-    let mut moved = Moved::default();
-    for letter in some_dead(holder, which)? {
-        if verb(&letter.key)? == Redriven::Done {
-            moved.chunks += 1;
-            moved.bytes += letter.meta.map_or(0, |meta| meta.bytes);
-        }
-    }
-    Ok(moved)
 }

@@ -88,6 +88,9 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
 
 fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
     let tenant = facts.tenant;
+    if !facts.running && matches!(hold.kind.as_str(), "blocked" | "outage" | "throttled") {
+        return with_nobody(hold, facts);
+    }
     let resume = format!("worker tenants resume {tenant}");
     let when = hold
         .until
@@ -95,8 +98,7 @@ fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
         .map(|until| words::moment_of(until, facts.now));
     let at = |verb: &str| match &when {
         Some(when) => format!("{verb} at {when}"),
-        None if facts.running => format!("{verb} soon, by itself"),
-        None => "the next worker run or drain tries at once".to_owned(),
+        None => format!("{verb} soon, by itself"),
     };
     let (next, remedy) = match hold.kind.as_str() {
         "not_configured" => (
@@ -117,6 +119,31 @@ fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
     Outlook { next, remedy }
 }
 
+/// No hold ends by itself where nobody works on the store.
+fn with_nobody(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
+    let nobody = "nobody delivers now: no worker runs on this store";
+    let start = "worker run, or once: worker drain";
+    let until = hold.until.as_deref();
+    let (then, remedy) = match (hold.kind.as_str(), until) {
+        ("blocked", _) => (
+            "the next one tries at once".to_owned(),
+            format!("cure what the reason names; then: {start}"),
+        ),
+        ("throttled", Some(until)) => (
+            format!(
+                "the next one waits until {}",
+                words::moment_of(until, facts.now)
+            ),
+            start.to_owned(),
+        ),
+        _ => ("the next one tries at once".to_owned(), start.to_owned()),
+    };
+    Outlook {
+        next: format!("{nobody}; {then}"),
+        remedy,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +156,7 @@ mod tests {
             reason: "r".into(),
             until: until.map(str::to_owned),
             since: None,
+            last: None,
         }
     }
 
@@ -179,14 +207,36 @@ mod tests {
 
     #[test]
     fn a_blocked_tenant_is_told_who_tries_next_and_what_to_cure() {
-        let blocked = || vec![hold("blocked", None)];
-        let outlook = look(blocked(), 5, false);
-        assert_eq!(outlook.next, "the next worker run or drain tries at once");
+        let outlook = look(vec![hold("blocked", None)], 5, true);
+        assert_eq!(outlook.next, "the next try is soon, by itself");
         assert!(outlook.remedy.ends_with("worker tenants resume acme"));
-        assert_eq!(
-            look(blocked(), 5, true).next,
-            "the next try is soon, by itself"
-        );
+    }
+
+    #[test]
+    fn where_nobody_works_every_hold_says_so_and_how_to_start() {
+        for (kind, until, then) in [
+            ("blocked", None, "the next one tries at once"),
+            ("outage", None, "the next one tries at once"),
+            (
+                "throttled",
+                Some("2026-03-01T14:30:00Z"),
+                "the next one waits until 14:30Z",
+            ),
+        ] {
+            let outlook = look(vec![hold(kind, until)], 5, false);
+            assert_eq!(
+                outlook.next,
+                format!("nobody delivers now: no worker runs on this store; {then}")
+            );
+            assert!(
+                outlook
+                    .remedy
+                    .ends_with("worker run, or once: worker drain"),
+                "{kind}"
+            );
+        }
+        let blocked = look(vec![hold("blocked", None)], 5, false);
+        assert!(blocked.remedy.starts_with("cure what the reason names"));
     }
 
     /// Seen: a session that owed nothing was told to start a worker, and one that waited for a gap that it was being sent.

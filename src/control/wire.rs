@@ -114,6 +114,8 @@ pub struct DeadView {
 pub struct WhyReply {
     pub tenant: TenantId,
     pub configured: bool,
+    /// Somebody works on the store now.
+    pub running: bool,
     pub gate: GateView,
     pub token: Option<TokenView>,
     pub backlog: Count,

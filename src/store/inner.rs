@@ -19,6 +19,7 @@ use super::segment::{NewFrame, Segment};
 use super::sessions::{Arrivals, Sessions};
 use super::tally::{Tallies, add_all};
 use super::types::{Damage, Settings};
+use super::view::Ages;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, TenantId};
@@ -106,6 +107,8 @@ pub struct Inner {
     pub index_path: PathBuf,
     /// The index did not belong to the journal at open, so it was filled anew.
     pub index_rebuilt: bool,
+    /// A leaf: nobody is called while it is held.
+    pub ages: Mutex<Ages>,
     pub commits: CommitQueue,
     pub next_number: AtomicU64,
     /// Bytes that count against the quota.
@@ -302,6 +305,10 @@ impl Inner {
     pub fn unlatch(&self) {
         *self.latched.lock().expect("no holder panics") = None;
         tracing::info!("a sync succeeded: accepting again");
+    }
+
+    pub fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().expect("no holder panics")
     }
 
     pub fn tallies(&self) -> Tallies {

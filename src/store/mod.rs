@@ -325,15 +325,15 @@ impl Store {
             (*id, slot.segment.nonce, end)
         });
         let edition = inner.ledger.lock().expect("no holder panics").edition;
-        if inner.index.lost().is_none() {
-            inner
-                .index
-                .close(reindex::mark_of(last, edition))
-                .map_err(|fault| index_lost(&fault))?;
-        } else {
+        let closed = match inner.index.lost() {
+            None => inner.index.close(reindex::mark_of(last, edition)),
+            Some(_) => Ok(()),
+        };
+        if closed.is_err() || inner.index.lost().is_some() {
             // The next start shall not trust what is there.
             std::fs::write(inner.index_path.join("lost"), b"")?;
         }
+        closed.map_err(|fault| index_lost(&fault))?;
         inner.lock.unlock()?;
         Ok(())
     }

@@ -103,6 +103,7 @@ pub fn open(
         index: opened.index,
         index_path: opened.path,
         index_rebuilt: !index_fits,
+        ages: Mutex::default(),
         commits: CommitQueue::default(),
         next_number: AtomicU64::new(next_number),
         used: AtomicU64::new(used),

@@ -214,6 +214,7 @@ mod tests {
             owed_sequences: vec![(7, 7), (1196, 1206)],
             gaps: vec![(5, 6), (8, 8)],
             why: WhyReply {
+                running: true,
                 tenant: "acme".parse().unwrap(),
                 configured: true,
                 gate: GateView::default(),

@@ -124,6 +124,7 @@ impl Table {
 
     fn fail_with(&mut self, turn: &Turn, record: FailureRecord) -> Judgement {
         let failure = Failure {
+            route: ROUTE,
             record,
             hint: None,
             credential: None,
