@@ -20,6 +20,7 @@ mod render;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod sessions;
 mod stats;
 mod stop;
 mod tenants;
@@ -65,6 +66,7 @@ enum Command {
     Stats(stats::Args),
     Why(why::Args),
     Tenants(tenants::Args),
+    Sessions(sessions::Args),
     Dead(dead::Args),
     Check(check::Args),
     Fsck(fsck::Args),
@@ -130,6 +132,7 @@ fn of_command(command: Command, desk: &Desk) -> Result<u8, Stop> {
         Command::Stats(_) => stats::run(desk),
         Command::Why(args) => why::run(args, desk),
         Command::Tenants(args) => tenants::run(args, desk),
+        Command::Sessions(args) => sessions::run(args, desk),
         Command::Dead(args) => dead::run(args, desk),
         Command::Check(args) => check::run(args, desk),
         Command::Fsck(args) => fsck::run(args, desk),

@@ -2,13 +2,17 @@
 //! line on a store that it opened itself: the same code, so the same answer. Blocking.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::model::{ChunkKey, FailureRecord, SessionKey, Snapshot, TenantId, WorkersView};
-use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError, StoreView};
+use crate::model::{
+    ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
+};
+use crate::store::{DeadFilter, DeadLetter, Head, Redriven, StoreError, StoreView};
 
 use super::holds;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
+use super::sessions;
 use super::snapshot::{self, Sources};
 use super::why::{self, Facts};
 use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
@@ -65,6 +69,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         Request::Purge { which } => {
             moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
+        Request::Sessions { ask } => sessions::answer(holder, ask),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
         Request::HandOver {} => match &holder.running {
             Some(running) if running.hand_over() => Ok(Reply::HandingOver {}),
@@ -145,7 +150,7 @@ fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
 }
 
 /// A tenant that is neither configured nor in the store is a typing error.
-fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
+pub fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
     if holder.config.tenants.contains_key(tenant) || Look::at(holder).lanes.contains_key(tenant) {
         return Ok(());
     }
@@ -196,7 +201,7 @@ fn resume(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
     Ok(Reply::Resumed { tenant, removed })
 }
 
-fn why(
+pub fn why(
     holder: &Holder,
     tenant: TenantId,
     session: Option<SessionKey>,
@@ -263,6 +268,7 @@ fn session_why(
         failures: 0,
         crashes: 0,
         ready_in_s: 0,
+        gap_wait_s: 0,
         behind: None,
     };
     let Some(sequence) = sequence else {
@@ -284,12 +290,26 @@ fn session_why(
             about.failures = head.failures;
             about.crashes = head.crashes;
             about.ready_in_s = head.ready_in.as_secs();
+            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
         }
         Some(head) if head.sequence < sequence => about.behind = Some(head.sequence),
         _ => {}
     }
     let history = holder.store.history(&key)?;
     Ok((about, history.last().cloned()))
+}
+
+/// How long the head still waits for sequences before it that may come.
+fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
+    let mut missing = head.gaps.iter().map(|gap| gap.reason);
+    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
+    match holder.config.tenants.get(&session.tenant) {
+        Some(tenant) if waits => {
+            let waited = holder.clock.wall().since(head.accepted_at);
+            tenant.delivery.gap_wait.saturating_sub(waited)
+        }
+        _ => Duration::ZERO,
+    }
 }
 
 /// Without an engine nobody remembers the lane's newest failure: it is looked up at the heads of the

@@ -57,6 +57,10 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         };
         return outlook("nothing waits to be delivered".to_owned(), remedy);
     }
+    if facts.session.is_some_and(|it| it.sequence.is_none()) {
+        let text = "nothing of this session waits to be delivered";
+        return outlook(text.to_owned(), String::new());
+    }
     if !facts.running {
         return outlook(
             "nothing is sent: no worker runs on this store".to_owned(),
@@ -72,6 +76,11 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         if session.ready_in_s > 0 {
             let wait = words::span(std::time::Duration::from_secs(session.ready_in_s));
             return outlook(format!("it is sent again in {wait}"), String::new());
+        }
+        if session.gap_wait_s > 0 {
+            let wait = words::span(std::time::Duration::from_secs(session.gap_wait_s));
+            let text = format!("a missing sequence before it is waited for, {wait} at most");
+            return outlook(text, String::new());
         }
     }
     outlook("it is being sent".to_owned(), String::new())
@@ -152,6 +161,15 @@ mod tests {
     }
 
     fn look(holds: Vec<HoldView>, backlog: u64, running: bool) -> Outlook {
+        look_at(holds, backlog, running, None)
+    }
+
+    fn look_at(
+        holds: Vec<HoldView>,
+        backlog: u64,
+        running: bool,
+        session: Option<&SessionWhy>,
+    ) -> Outlook {
         let gate = GateView {
             state: GateState::Open,
             holds,
@@ -164,7 +182,7 @@ mod tests {
                 bytes: 0,
             },
             dead: Count::default(),
-            session: None,
+            session,
             running,
             now: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
         })
@@ -219,6 +237,27 @@ mod tests {
         }
         let blocked = look(vec![hold("blocked", None)], 5, false);
         assert!(blocked.remedy.starts_with("cure what the reason names"));
+    }
+
+    /// Seen: a session that owed nothing was told to start a worker, and one that waited for a gap that it was being sent.
+    #[test]
+    fn a_session_is_told_what_it_waits_for_itself() {
+        let mut session = SessionWhy {
+            session: "s1".parse().unwrap(),
+            sequence: Some(5),
+            state: None,
+            failures: 0,
+            crashes: 0,
+            ready_in_s: 0,
+            gap_wait_s: 90,
+            behind: None,
+        };
+        let next = |session: &SessionWhy| look_at(vec![], 5, true, Some(session)).next;
+        let gap = "a missing sequence before it is waited for, 90 s at most";
+        assert_eq!(next(&session), gap);
+        session.sequence = None;
+        let nothing = "nothing of this session waits to be delivered";
+        assert_eq!(next(&session), nothing);
     }
 
     #[test]

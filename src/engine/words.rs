@@ -39,6 +39,23 @@ pub fn of(record: &FailureRecord, client: &Client) -> Words {
     }
 }
 
+/// For a hold of a storage host's route that this failure causes.
+pub fn of_store_host(record: &FailureRecord) -> Words {
+    let answer = answer(record);
+    match record.class {
+        FailureClass::Throttled => {
+            Words::new(format!("the storage host asks for patience ({answer})"), "")
+        }
+        FailureClass::Transient | FailureClass::InDoubt => {
+            Words::new(format!("the storage host is unreachable ({answer})"), "")
+        }
+        _ => Words::new(
+            format!("the storage host refuses its uploads ({answer})"),
+            "Check what the platform signs its upload URLs with, and what stands between: a proxy, a clock",
+        ),
+    }
+}
+
 /// For a throttle that no failure caused: the budget that the headers tell of is used up.
 pub fn budget_used_up(allowed: Option<u64>) -> Words {
     let of = allowed.map_or(String::new(), |allowed| format!(" of {allowed}"));

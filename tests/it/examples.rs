@@ -120,7 +120,8 @@ fn every_example_of_every_help_works() {
             }
             // Run by a test of its own: it takes half a minute.
             _ if line.starts_with("demo") => continue,
-            "dead show" | "dead redrive" | "dead export" | "dead purge" => {
+            "dead show" | "dead redrive" | "dead export" | "dead purge" | "sessions show"
+            | "sessions end" | "sessions promote" => {
                 dead_letter(place);
                 place.worker(&line)
             }

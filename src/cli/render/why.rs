@@ -137,6 +137,7 @@ mod tests {
                 failures: 2,
                 crashes: 0,
                 ready_in_s: 48,
+                gap_wait_s: 0,
                 behind: None,
             }),
             last_failure: Some(FailureRecord {

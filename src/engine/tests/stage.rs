@@ -18,8 +18,8 @@ use crate::engine::{
     Settings,
 };
 use crate::model::{
-    ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, SessionKey, TenantId,
-    Timestamp,
+    ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, Route, SessionKey,
+    TenantId, Timestamp,
 };
 use crate::platform::{
     Answer, Answering, Delivery, Failure, Limits, Platform, ReceiptPolicy, Target, Verdict,
@@ -178,6 +178,7 @@ impl Platform for ScriptedPlatform {
                         record: *record,
                         retry_after,
                         conflict: false,
+                        route: Route::Deliver,
                     })
                 }
                 Reply::Panic => panic!("scripted"),
