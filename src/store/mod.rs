@@ -5,6 +5,7 @@
 
 mod admission;
 mod commit;
+mod confirm;
 mod dead;
 mod enqueue;
 mod error;
@@ -42,6 +43,7 @@ mod word;
 mod tests;
 
 pub use admission::show_bytes;
+pub use confirm::{ConfirmPlace, Confirming};
 pub use dead::DeadPayload;
 pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;
@@ -231,6 +233,29 @@ impl Store {
         let retry = self.inner.index.ask(move |tables| tables.retry(&key));
         let retry = retry.map_err(|fault| index_lost(&fault))?;
         Ok(retry.map_or_else(Vec::new, |retry| retry.history))
+    }
+
+    /// At most `limit` chunks that the tenant's platform stored and did not yet take in, behind `after`.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub fn confirming(
+        &self,
+        tenant: &TenantId,
+        after: Option<ConfirmPlace>,
+        limit: usize,
+    ) -> Result<Vec<Confirming>, StoreError> {
+        confirm::list(&self.inner, tenant, after, limit)
+    }
+
+    /// Delivered. Nothing happens to a chunk that is confirming no more.
+    pub fn confirmed(&self, chunk: &Confirming) -> Result<(), StoreError> {
+        confirm::confirmed(&self.inner, chunk)
+    }
+
+    /// Owed again, with one retry used; `record` says why.
+    pub fn unconfirmed(&self, chunk: &Confirming, record: FailureRecord) -> Result<(), StoreError> {
+        confirm::unconfirmed(&self.inner, chunk, record)
     }
 
     /// Why the index is lost, if it is: nothing can be leased any more by this process.
