@@ -422,7 +422,9 @@ fn a_drain_settles_what_an_earlier_one_left_to_be_confirmed() {
     let site = confirming_site();
     site.sandbox.tenant("acme", json!({"ingestion": "Pending"}));
     site.enqueue("acme", "s1", 0);
-    site.worker(&["drain"]).expect(0);
+    let drain = site.worker(&["drain", "--json"]).expect(0).json();
+    assert_eq!(drain["outcome"], "drained", "{drain}");
+    assert_eq!(drain["tenants"]["acme"]["left"]["chunks"], 1, "{drain}");
     assert_eq!(site.stats().chunks("acme", "confirming"), 1);
     site.sandbox.tenant("acme", json!({"ingestion": "Success"}));
     site.enqueue("acme", "s1", 1);
