@@ -1,6 +1,9 @@
 //! Chunks that their platform has stored and not yet taken in. They are out of the queue, and keep their segment until the
 //! platform says what became of them.
 
+use std::time::Duration;
+
+use super::Store;
 use super::error::StoreError;
 use super::index::{Change, Owed};
 use super::inner::Inner;
@@ -9,7 +12,6 @@ use super::recover::read_chunk;
 use super::word::{Slot, Word};
 use crate::clock::Deadline;
 use crate::model::{ChunkMeta, ChunkState, FailureRecord, TenantId, Timestamp};
-use std::time::Duration;
 
 /// A chunk in the state *confirming*.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +27,33 @@ pub struct Confirming {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfirmPlace(Location);
 
+impl Store {
+    /// At most `limit` chunks that the tenant's platform stored and did not yet take in, behind `after`.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub fn confirming(
+        &self,
+        tenant: &TenantId,
+        after: Option<ConfirmPlace>,
+        limit: usize,
+    ) -> Result<Vec<Confirming>, StoreError> {
+        list(&self.inner, tenant, after, limit)
+    }
+
+    /// Delivered. Nothing happens to a chunk that is confirming no more.
+    pub fn confirmed(&self, chunk: &Confirming) -> Result<(), StoreError> {
+        confirmed(&self.inner, chunk)
+    }
+
+    /// Owed again, with one retry used; `record` says why.
+    pub fn unconfirmed(&self, chunk: &Confirming, record: FailureRecord) -> Result<(), StoreError> {
+        unconfirmed(&self.inner, chunk, record)
+    }
+}
+
 /// At most `limit` of a tenant's, behind `after`.
-pub fn list(
+fn list(
     inner: &Inner,
     tenant: &TenantId,
     after: Option<ConfirmPlace>,
@@ -75,16 +102,12 @@ pub fn list(
 }
 
 /// It was taken in: delivered. Nothing happens to one that is confirming no more.
-pub fn confirmed(inner: &Inner, chunk: &Confirming) -> Result<(), StoreError> {
+fn confirmed(inner: &Inner, chunk: &Confirming) -> Result<(), StoreError> {
     turn(inner, chunk, |word| word.turned(ChunkState::Delivered)).map(drop)
 }
 
 /// It was not taken in: owed again, with one retry used.
-pub fn unconfirmed(
-    inner: &Inner,
-    chunk: &Confirming,
-    record: FailureRecord,
-) -> Result<(), StoreError> {
+fn unconfirmed(inner: &Inner, chunk: &Confirming, record: FailureRecord) -> Result<(), StoreError> {
     if !turn(inner, chunk, |word| word.turned(ChunkState::Live).failed())? {
         return Ok(());
     }

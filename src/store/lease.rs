@@ -168,7 +168,7 @@ fn write_burial(
 fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, delivered: bool) {
     let mut sessions = inner.sessions();
     let state = sessions.entry(session);
-    state.owed = state.owed.saturating_sub(1);
+    state.owe_one_less();
     state.delay = state.delay.filter(|delay| delay.sequence != sequence);
     state.changed_at = inner.clock.wall();
     if delivered {

@@ -85,6 +85,7 @@ impl Table {
             failures: 0,
             crashes: self.crashes.get(session).copied().unwrap_or(0),
             late: false,
+            promoted: false,
             gaps: vec![],
         }
     }

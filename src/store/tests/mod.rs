@@ -3,7 +3,9 @@
 mod confirming;
 mod damage;
 mod faults;
+mod housekeeping;
 mod model;
+mod remembering;
 mod support;
 
 use std::time::Duration;
