@@ -240,6 +240,7 @@ impl Grant for ScriptedGrant {
         About {
             endpoint: "https://login.test".into(),
             client_id: "5b1c9e".into(),
+            secret_file: "acme.secret".into(),
             grant: "client_credentials",
             ..About::default()
         }
