@@ -2,20 +2,17 @@
 //! line on a store that it opened itself: the same code, so the same answer. Blocking.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use crate::model::{
-    ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
-};
-use crate::store::{DeadFilter, DeadLetter, Head, Redriven, StoreError, StoreView};
+use crate::model::{ChunkKey, SessionKey, Snapshot, TenantId, WorkersView};
+use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError, StoreView};
 
+use super::explain;
 use super::holds;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::sessions;
 use super::snapshot::{self, Sources};
-use super::why::{self, Facts};
-use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
+use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, Which};
 
 /// Answers what needs no waiting.
 ///
@@ -34,7 +31,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
                 tenant: tenant.clone(),
                 session,
             });
-            let reply = why(holder, tenant, session, sequence)?;
+            let reply = explain::why(holder, tenant, session, sequence)?;
             Ok(Reply::Why(Box::new(reply)))
         }
         Request::Pause { tenant } => {
@@ -86,13 +83,13 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
 }
 
 /// The store and the lanes of one moment, looked at once for all of an answer.
-struct Look {
-    view: StoreView,
-    lanes: BTreeMap<TenantId, Lane>,
+pub struct Look {
+    pub view: StoreView,
+    pub lanes: BTreeMap<TenantId, Lane>,
 }
 
 impl Look {
-    fn at(holder: &Holder) -> Self {
+    pub fn at(holder: &Holder) -> Self {
         let view = holder.store.view();
         Self {
             lanes: lanes(holder, &view),
@@ -126,7 +123,7 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
     snapshot_of(holder, &Look::at(holder))
 }
 
-fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
+pub fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
     let view = &look.view;
     let workers = holder
         .running
@@ -201,162 +198,7 @@ fn resume(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
     Ok(Reply::Resumed { tenant, removed })
 }
 
-pub fn why(
-    holder: &Holder,
-    tenant: TenantId,
-    session: Option<SessionKey>,
-    sequence: Option<u64>,
-) -> Result<WhyReply, Refusal> {
-    let mut look = Look::at(holder);
-    let view = snapshot_of(holder, &look)
-        .tenants
-        .remove(tenant.as_str())
-        .unwrap_or_default();
-    let lane = look.lanes.remove(&tenant).unwrap_or_default();
-    // What closes the gate explains more than what failed before it closed.
-    let of_hold = why::strongest(&view.gate).and_then(|hold| hold.last.clone());
-    let mut last_failure = of_hold.or(lane.last_failure.map(|(_, record)| record));
-    let mut of_session = None;
-    if let Some(session) = session {
-        let (about, record) = session_why(holder, &session, sequence)?;
-        last_failure = record.or(last_failure);
-        of_session = Some(about);
-    } else if last_failure.is_none() {
-        last_failure = newest_of_heads(holder, &tenant)?;
-    }
-    let running = holder.running.is_some();
-    if !running && let Some(failure) = &mut last_failure {
-        // Whoever meant to try again is gone.
-        failure.next_try_at = None;
-    }
-    let outlook = why::outlook(&Facts {
-        tenant: &tenant,
-        gate: &view.gate,
-        backlog: view.counts.backlog(),
-        dead: view.counts.dead,
-        session: of_session.as_ref(),
-        running,
-        now: holder.clock.wall(),
-    });
-    Ok(WhyReply {
-        configured: holder.config.tenants.contains_key(&tenant),
-        running,
-        gate: view.gate,
-        token: view.token,
-        backlog: view.counts.backlog(),
-        dead: view.counts.dead,
-        session: of_session,
-        last_failure,
-        next: outlook.next,
-        remedy: outlook.remedy,
-        tenant,
-    })
-}
-
-/// One chunk of a session, and its last failure.
-fn session_why(
-    holder: &Holder,
-    session: &SessionKey,
-    asked: Option<u64>,
-) -> Result<(SessionWhy, Option<FailureRecord>), Refusal> {
-    let head = holder.store.head(session)?;
-    let sequence = asked.or(head.as_ref().map(|head| head.sequence));
-    let mut about = SessionWhy {
-        session: session.session.clone(),
-        sequence,
-        state: None,
-        failures: 0,
-        crashes: 0,
-        ready_in_s: 0,
-        gap_wait_s: 0,
-        behind: None,
-    };
-    let Some(sequence) = sequence else {
-        return Ok((about, None));
-    };
-    let key = ChunkKey {
-        tenant: session.tenant.clone(),
-        session: session.session.clone(),
-        sequence,
-    };
-    if let Some(letter) = dead(holder, exactly(&key), 1)?.pop() {
-        about.state = Some(crate::model::ChunkState::Dead);
-        about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
-        return Ok((about, letter.history.last().cloned()));
-    }
-    match head {
-        Some(head) if head.sequence == sequence => {
-            about.state = Some(crate::model::ChunkState::Live);
-            about.failures = head.failures;
-            about.crashes = head.crashes;
-            about.ready_in_s = head.ready_in.as_secs();
-            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
-        }
-        Some(head) if head.sequence < sequence => about.behind = Some(head.sequence),
-        _ => {}
-    }
-    let history = holder.store.history(&key)?;
-    Ok((about, history.last().cloned()))
-}
-
-/// How long the head still waits for sequences before it that may come.
-fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
-    let mut missing = head.gaps.iter().map(|gap| gap.reason);
-    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
-    match holder.config.tenants.get(&session.tenant) {
-        Some(tenant) if waits => {
-            let waited = holder.clock.wall().since(head.accepted_at);
-            tenant.delivery.gap_wait.saturating_sub(waited)
-        }
-        _ => Duration::ZERO,
-    }
-}
-
-/// Without an engine nobody remembers the lane's newest failure: it is looked up at the heads of the
-/// tenant's sessions, of which so many are asked at most.
-const HEADS_ASKED: usize = 256;
-
-fn newest_of_heads(
-    holder: &Holder,
-    tenant: &TenantId,
-) -> Result<Option<FailureRecord>, StoreError> {
-    if holder.running.is_some() {
-        return Ok(None);
-    }
-    let mut newest: Option<FailureRecord> = None;
-    // Nobody else waits for arrivals of a store that this process opened for one answer.
-    let sessions = holder.store.take_arrivals();
-    for session in sessions
-        .iter()
-        .filter(|s| s.tenant == *tenant)
-        .take(HEADS_ASKED)
-    {
-        let Some(head) = holder.store.head(session)? else {
-            continue;
-        };
-        let key = ChunkKey {
-            tenant: session.tenant.clone(),
-            session: session.session.clone(),
-            sequence: head.sequence,
-        };
-        let last = holder.store.history(&key)?.pop();
-        newest = newest
-            .into_iter()
-            .chain(last)
-            .max_by_key(|record| record.at);
-    }
-    Ok(newest)
-}
-
-fn exactly(key: &ChunkKey) -> Which {
-    Which {
-        tenant: Some(key.tenant.clone()),
-        session: Some(key.session.clone()),
-        sequence: Some(key.sequence),
-    }
-}
-
-fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+pub fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
     holder.store.dead(&DeadFilter {
         tenant: which.tenant,
         session: which.session,

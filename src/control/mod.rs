@@ -5,6 +5,7 @@ pub mod accept;
 pub mod access;
 pub mod answer;
 pub mod client;
+pub mod explain;
 pub mod holds;
 pub mod refusal;
 pub mod running;
