@@ -2,17 +2,21 @@
 //! line on a store that it opened itself: the same code, so the same answer. Blocking.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::model::{ChunkKey, SessionKey, Snapshot, TenantId, WorkersView};
-use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError, StoreView};
+use crate::model::{
+    ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
+};
+use crate::store::{Head, StoreError, StoreView};
 
-use super::explain;
 use super::holds;
+use super::letters;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::sessions;
 use super::snapshot::{self, Sources};
-use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, Which};
+use super::why::{self, Facts};
+use super::wire::{Reply, Request, SessionWhy, WhyReply};
 
 /// Answers what needs no waiting.
 ///
@@ -31,7 +35,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
                 tenant: tenant.clone(),
                 session,
             });
-            let reply = explain::why(holder, tenant, session, sequence)?;
+            let reply = why(holder, tenant, session, sequence)?;
             Ok(Reply::Why(Box::new(reply)))
         }
         Request::Pause { tenant } => {
@@ -43,28 +47,28 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
             resume(holder, tenant)
         }
         Request::DeadList { which, limit } => {
-            let letters = dead(holder, which, limit)?;
+            let letters = letters::dead(holder, which, limit)?;
             Ok(Reply::Dead(
                 letters
                     .into_iter()
-                    .map(|letter| view(letter, false))
+                    .map(|letter| letters::view(letter, false))
                     .collect(),
             ))
         }
         Request::DeadShow { which } => {
-            let letters = some_dead(holder, which)?;
+            let letters = letters::some_dead(holder, which)?;
             Ok(Reply::Dead(
                 letters
                     .into_iter()
-                    .map(|letter| view(letter, true))
+                    .map(|letter| letters::view(letter, true))
                     .collect(),
             ))
         }
         Request::Redrive { which } => {
-            moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
+            letters::moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
         }
         Request::Purge { which } => {
-            moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
+            letters::moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
         Request::Sessions { ask } => sessions::answer(holder, ask),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
@@ -83,13 +87,13 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
 }
 
 /// The store and the lanes of one moment, looked at once for all of an answer.
-pub struct Look {
-    pub view: StoreView,
-    pub lanes: BTreeMap<TenantId, Lane>,
+struct Look {
+    view: StoreView,
+    lanes: BTreeMap<TenantId, Lane>,
 }
 
 impl Look {
-    pub fn at(holder: &Holder) -> Self {
+    fn at(holder: &Holder) -> Self {
         let view = holder.store.view();
         Self {
             lanes: lanes(holder, &view),
@@ -123,7 +127,7 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
     snapshot_of(holder, &Look::at(holder))
 }
 
-pub fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
+fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
     let view = &look.view;
     let workers = holder
         .running
@@ -198,54 +202,149 @@ fn resume(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
     Ok(Reply::Resumed { tenant, removed })
 }
 
-pub fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-    holder.store.dead(&DeadFilter {
-        tenant: which.tenant,
-        session: which.session,
-        sequence: which.sequence,
-        limit,
+pub fn why(
+    holder: &Holder,
+    tenant: TenantId,
+    session: Option<SessionKey>,
+    sequence: Option<u64>,
+) -> Result<WhyReply, Refusal> {
+    let mut look = Look::at(holder);
+    let view = snapshot_of(holder, &look)
+        .tenants
+        .remove(tenant.as_str())
+        .unwrap_or_default();
+    let lane = look.lanes.remove(&tenant).unwrap_or_default();
+    // What closes the gate explains more than what failed before it closed.
+    let of_hold = why::strongest(&view.gate).and_then(|hold| hold.last.clone());
+    let mut last_failure = of_hold.or(lane.last_failure.map(|(_, record)| record));
+    let mut of_session = None;
+    if let Some(session) = session {
+        let (about, record) = session_why(holder, &session, sequence)?;
+        last_failure = record.or(last_failure);
+        of_session = Some(about);
+    } else if last_failure.is_none() {
+        last_failure = newest_of_heads(holder, &tenant)?;
+    }
+    let running = holder.running.is_some();
+    if !running && let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone.
+        failure.next_try_at = None;
+    }
+    let outlook = why::outlook(&Facts {
+        tenant: &tenant,
+        gate: &view.gate,
+        backlog: view.counts.backlog(),
+        dead: view.counts.dead,
+        session: of_session.as_ref(),
+        running,
+        now: holder.clock.wall(),
+    });
+    Ok(WhyReply {
+        configured: holder.config.tenants.contains_key(&tenant),
+        running,
+        gate: view.gate,
+        token: view.token,
+        backlog: view.counts.backlog(),
+        dead: view.counts.dead,
+        session: of_session,
+        last_failure,
+        next: outlook.next,
+        remedy: outlook.remedy,
+        tenant,
     })
 }
 
-/// The dead letters meant; none is an answer that a person should notice.
-fn some_dead(holder: &Holder, which: Which) -> Result<Vec<DeadLetter>, Refusal> {
-    if let Some(tenant) = &which.tenant {
-        known(holder, tenant)?;
-    }
-    let letters = dead(holder, which, 0)?;
-    if letters.is_empty() {
-        return Err(Refusal::new(Code::NotFound, "no such dead letter"));
-    }
-    Ok(letters)
-}
-
-fn view(letter: DeadLetter, with_history: bool) -> DeadView {
-    DeadView {
-        tenant: letter.key.tenant,
-        session: letter.key.session,
-        sequence: letter.key.sequence,
-        reason: letter.reason,
-        died_at: letter.died_at.to_string(),
-        about: letter.meta.as_ref().map(DeadMeta::from),
-        history: if with_history {
-            letter.history
-        } else {
-            Vec::new()
-        },
-    }
-}
-
-fn moved(
+/// One chunk of a session, and its last failure.
+fn session_why(
     holder: &Holder,
-    which: Which,
-    verb: impl Fn(&ChunkKey) -> Result<Redriven, StoreError>,
-) -> Result<Moved, Refusal> {
-    let mut moved = Moved::default();
-    for letter in some_dead(holder, which)? {
-        if verb(&letter.key)? == Redriven::Done {
-            moved.chunks += 1;
-            moved.bytes += letter.meta.map_or(0, |meta| meta.bytes);
-        }
+    session: &SessionKey,
+    asked: Option<u64>,
+) -> Result<(SessionWhy, Option<FailureRecord>), Refusal> {
+    let head = holder.store.head(session)?;
+    let sequence = asked.or(head.as_ref().map(|head| head.sequence));
+    let mut about = SessionWhy {
+        session: session.session.clone(),
+        sequence,
+        state: None,
+        failures: 0,
+        crashes: 0,
+        ready_in_s: 0,
+        gap_wait_s: 0,
+        behind: None,
+    };
+    let Some(sequence) = sequence else {
+        return Ok((about, None));
+    };
+    let key = ChunkKey {
+        tenant: session.tenant.clone(),
+        session: session.session.clone(),
+        sequence,
+    };
+    if let Some(letter) = letters::dead(holder, letters::exactly(&key), 1)?.pop() {
+        about.state = Some(crate::model::ChunkState::Dead);
+        about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
+        return Ok((about, letter.history.last().cloned()));
     }
-    Ok(moved)
+    match head {
+        Some(head) if head.sequence == sequence => {
+            about.state = Some(crate::model::ChunkState::Live);
+            about.failures = head.failures;
+            about.crashes = head.crashes;
+            about.ready_in_s = head.ready_in.as_secs();
+            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
+        }
+        Some(head) if head.sequence < sequence => about.behind = Some(head.sequence),
+        _ => {}
+    }
+    let history = holder.store.history(&key)?;
+    Ok((about, history.last().cloned()))
+}
+
+/// How long the head still waits for sequences before it that may come.
+fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
+    let mut missing = head.gaps.iter().map(|gap| gap.reason);
+    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
+    match holder.config.tenants.get(&session.tenant) {
+        Some(tenant) if waits => {
+            let waited = holder.clock.wall().since(head.accepted_at);
+            tenant.delivery.gap_wait.saturating_sub(waited)
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+/// Without an engine nobody remembers the lane's newest failure: it is looked up at the heads of the
+/// tenant's sessions, of which so many are asked at most.
+const HEADS_ASKED: usize = 256;
+
+fn newest_of_heads(
+    holder: &Holder,
+    tenant: &TenantId,
+) -> Result<Option<FailureRecord>, StoreError> {
+    if holder.running.is_some() {
+        return Ok(None);
+    }
+    let mut newest: Option<FailureRecord> = None;
+    // Nobody else waits for arrivals of a store that this process opened for one answer.
+    let sessions = holder.store.take_arrivals();
+    for session in sessions
+        .iter()
+        .filter(|s| s.tenant == *tenant)
+        .take(HEADS_ASKED)
+    {
+        let Some(head) = holder.store.head(session)? else {
+            continue;
+        };
+        let key = ChunkKey {
+            tenant: session.tenant.clone(),
+            session: session.session.clone(),
+            sequence: head.sequence,
+        };
+        let last = holder.store.history(&key)?.pop();
+        newest = newest
+            .into_iter()
+            .chain(last)
+            .max_by_key(|record| record.at);
+    }
+    Ok(newest)
 }

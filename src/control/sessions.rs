@@ -6,7 +6,6 @@ use crate::model::{SessionId, SessionKey, TenantId};
 use crate::store::{Ending, Promotion, SessionFilter, SessionSummary};
 
 use super::answer;
-use super::explain;
 use super::refusal::{Code, Refusal};
 use super::running::Holder;
 use super::wire::{Reply, WhyReply};
@@ -157,7 +156,7 @@ fn show(holder: &Holder, key: SessionKey) -> Result<Detail, Refusal> {
         owed_sequences: holder.store.owed_of(&key)?,
         gaps: summary.gaps(),
         accepted_sequences: summary.accepted,
-        why: explain::why(holder, key.tenant.clone(), Some(key), None)?,
+        why: answer::why(holder, key.tenant.clone(), Some(key), None)?,
     })
 }
 
