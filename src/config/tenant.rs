@@ -1,6 +1,7 @@
 //! One `[tenants.NAME]` table: where its chunks go, how it proves who it is, and how it wants them sent.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use crate::auth::SecretPlaces;
 use crate::model::TenantId;
@@ -23,6 +24,8 @@ pub struct Tenant {
     pub path: String,
     pub transport: Transport,
     pub receipt: ReceiptPolicy,
+    /// How often to ask what became of stored chunks; `None`: stored is delivered.
+    pub confirm: Option<Duration>,
     pub http: Http,
     pub auth: Auth,
     pub delivery: Delivery,
@@ -53,6 +56,11 @@ impl Transport {
         }
     }
 }
+
+/// A recording is known within minutes, and a question costs a request of the quota.
+const CONFIRM_EVERY: Duration = Duration::from_secs(60);
+const CONFIRM_EVERY_MIN: Duration = Duration::from_secs(1);
+const CONFIRM_EVERY_MAX: Duration = Duration::from_secs(86_400);
 
 /// What is around a tenant's table.
 pub struct Place {
@@ -101,6 +109,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             None
         }
     };
+    let confirm = confirm(&section, transport);
     let http = match section.section("http") {
         Some(own) => http::read(own, &place.http, place),
         None => place.http.clone(),
@@ -116,6 +125,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         path: path?,
         transport,
         receipt,
+        confirm,
         http,
         auth: auth?,
         delivery,
@@ -177,6 +187,19 @@ pub(super) fn check_url(text: &str) -> Result<String, &'static str> {
         return Err("must not hold a query or fragment");
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn confirm(section: &Section<'_, '_>, transport: Transport) -> Option<Duration> {
+    let ingested = section.choice("confirm", &[("stored", false), ("ingested", true)]);
+    let every = section.duration("confirm_every", CONFIRM_EVERY_MIN..=CONFIRM_EVERY_MAX);
+    if transport != Transport::Presigned && (section.has("confirm") || section.has("confirm_every"))
+    {
+        let title = section.title();
+        section.complain(format!(
+            "confirm in {title} goes with transport = \"presigned\" only"
+        ));
+    }
+    (ingested == Some(true)).then(|| every.unwrap_or(CONFIRM_EVERY))
 }
 
 fn path(section: &Section<'_, '_>, transport: Transport) -> Option<String> {

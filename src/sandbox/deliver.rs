@@ -107,6 +107,22 @@ pub(super) fn answer(
     wanted: Result<Wanted, Reply>,
     now: Duration,
 ) -> Reply {
+    allowed(world, head, now, |world, name| match wanted? {
+        Wanted::Store(upload) => {
+            check(world, name, &upload)?;
+            accept(world, name, &upload)
+        }
+        Wanted::Url(wish) => presign::issue(world, name, head, &wish, now),
+    })
+}
+
+/// Does `work` for whoever has the right and the quota for it.
+pub(super) fn allowed(
+    world: &mut World,
+    head: &Head,
+    now: Duration,
+    work: impl FnOnce(&mut World, &str) -> Result<Reply, Reply>,
+) -> Reply {
     let (standing, tenant) = world.standing(head.token.as_deref(), head.arrived_at);
     let (Standing::Good { scopes, user }, Some(name)) = (&standing, tenant.as_deref()) else {
         return unauthorized(&standing);
@@ -117,13 +133,7 @@ pub(super) fn answer(
     let mut reply = within_rights(world, name, head, scopes)
         .and_then(|()| permitted(world, name, user.is_some()))
         .and_then(|()| within_quota(world, name, now))
-        .and_then(|()| match wanted? {
-            Wanted::Store(upload) => {
-                check(world, name, &upload)?;
-                accept(world, name, &upload)
-            }
-            Wanted::Url(wish) => presign::issue(world, name, head, &wish, now),
-        })
+        .and_then(|()| work(world, name))
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
         reply.headers.extend(quota.headers(now, head.wall_seconds));

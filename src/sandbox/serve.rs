@@ -39,6 +39,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
             post(uploads::screenshare_content),
         )
         .route("/api/v2/uploads/recordings", post(uploads::wish))
+        .route("/api/v2/uploads/reports", get(uploads::reports))
         .route("/_store/{tenant}/{file}", put(store_host::put))
         .route("/api/v2/tokens/me", get(token_owner))
         .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))

@@ -59,10 +59,12 @@ pub(super) struct Settings {
     pub(super) url_life: Option<Duration>,
     /// What the storage host says of stored bytes: `etag`, `sha256` or `none`.
     pub(super) store_receipt: String,
+    /// What the upload report says of stored uploads: a status word of it.
+    pub(super) ingestion: String,
 }
 
 /// The members of a change; `revoke` is an act, not a setting.
-const MEMBERS: [&str; 14] = [
+const MEMBERS: [&str; 15] = [
     "scopes",
     "scope_policy",
     "refusal",
@@ -77,6 +79,7 @@ const MEMBERS: [&str; 14] = [
     "check_keys",
     "url_life_ms",
     "store_receipt",
+    "ingestion",
 ];
 
 impl Settings {
@@ -98,6 +101,7 @@ impl Settings {
             rights: Rights::new(name),
             url_life: None,
             store_receipt: "etag".to_owned(),
+            ingestion: "Success".to_owned(),
         }
     }
 
@@ -119,6 +123,11 @@ impl Settings {
                         .map(|_| fields.count(name))
                         .transpose()?;
                     new.url_life = life.map(Duration::from_millis);
+                }
+                "ingestion" => {
+                    let words = ["Success", "Failure", "Pending", "WaitForConversation"];
+                    let words = words.map(|word| (word, word));
+                    one_of(&fields, name, &words)?.clone_into(&mut new.ingestion);
                 }
                 "store_receipt" => {
                     let words = ["etag", "sha256", "none"].map(|word| (word, word));

@@ -231,7 +231,7 @@ impl World {
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }
-            Place::Store => {}
+            Place::Store | Place::Report => {}
         }
         let wait = reply
             .header("Retry-After")

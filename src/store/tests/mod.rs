@@ -1,5 +1,6 @@
 //! The store as a whole, over real files.
 
+mod confirming;
 mod damage;
 mod faults;
 mod housekeeping;
