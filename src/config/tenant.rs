@@ -1,5 +1,7 @@
 //! One `[tenants.NAME]` table: where its chunks go, how it proves who it is, and how it wants them sent.
 
+use std::cell::Cell;
+
 use crate::auth::SecretPlaces;
 use crate::model::TenantId;
 use crate::platform::{ReceiptPolicy, region};
@@ -15,7 +17,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// Without a trailing slash.
     pub api_url: String,
-    pub token_url: String,
+    /// The organisation that its tokens must belong to, if they show one.
+    pub organization: Option<String>,
     /// Starts with a slash.
     pub path: String,
     pub transport: Transport,
@@ -54,6 +57,8 @@ impl Transport {
 /// What is around a tenant's table.
 pub struct Place {
     pub secrets: SecretPlaces,
+    /// That a token url is missing, or wrong, was said of the tenant that is being read.
+    pub url_complained: Cell<bool>,
     /// The common table.
     pub http: Http,
 }
@@ -68,6 +73,8 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         }
     };
     let (api_url, token_url) = urls(&section);
+    let wrong_url = token_url.is_none() && (section.has("token_url") || section.has("region"));
+    place.url_complained.set(wrong_url);
     let transport = section
         .choice("transport", &Transport::WORDS)
         .unwrap_or_default();
@@ -81,8 +88,9 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             ],
         )
         .unwrap_or_default();
+    let organization = section.text("organization").map(|found| found.value);
     let auth = match section.section("auth") {
-        Some(auth) => auth::read(auth, place),
+        Some(auth) => auth::read(auth, place, token_url.as_deref()),
         None => {
             if !section.has("auth") {
                 section.complain(format!(
@@ -104,7 +112,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
     Some(Tenant {
         id: id?,
         api_url: api_url?,
-        token_url: token_url?,
+        organization,
         path: path?,
         transport,
         receipt,
@@ -134,7 +142,9 @@ fn urls(section: &Section<'_, '_>) -> (Option<String>, Option<String>) {
             }
         },
         None => {
-            if preset.is_none() && region.is_none() && !section.has(key) {
+            // Not every grant asks anybody for its token.
+            let needed = key == "api_url";
+            if needed && preset.is_none() && region.is_none() && !section.has(key) {
                 section.complain(format!("{} needs a region, or {key}", section.title()));
             }
             preset
@@ -145,7 +155,7 @@ fn urls(section: &Section<'_, '_>) -> (Option<String>, Option<String>) {
 }
 
 /// Credentials travel there: TLS, or this machine. The url itself is not repeated: it may hold a password.
-fn check_url(text: &str) -> Result<String, &'static str> {
+pub(super) fn check_url(text: &str) -> Result<String, &'static str> {
     let url =
         reqwest::Url::parse(text).map_err(|_| "is not a url such as https://api.example.com")?;
     let host = url.host_str().unwrap_or_default();

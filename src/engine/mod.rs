@@ -65,6 +65,8 @@ use shared::{LaneParts, Order, Shared};
 pub struct LaneSettings {
     pub target: Arc<Target>,
     pub token: Arc<dyn TokenSource>,
+    /// Another kind of token, for fetches that the first will not do for.
+    pub fallback: Option<Arc<dyn TokenSource>>,
     pub platform: Arc<dyn Platform>,
     /// Requests on the wire at most.
     pub concurrency: usize,

@@ -14,6 +14,7 @@ mod json;
 mod key;
 mod limits;
 mod md5;
+mod owner;
 mod presigned;
 mod printable;
 mod progress;
@@ -34,6 +35,7 @@ use crate::model::{ChunkMeta, FailureRecord, Gap, Route, TenantId, Timestamp, To
 pub use binary::BinaryPlatform;
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
+pub use owner::{Owner, owner};
 pub use presigned::PresignedPlatform;
 pub use progress::Timeouts;
 

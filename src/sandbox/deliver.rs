@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::content;
 use super::presign::{self, Wish};
 use super::reply::{Reply, standard};
+use super::rights::UPLOAD_PERMISSION;
 use super::session::Session;
 use super::settings::{ANALYTICS_SCOPE, Refusal, SCREENSHARE_SCOPE};
 use super::upload::{self, Upload};
@@ -107,10 +108,14 @@ pub(super) fn answer(
     now: Duration,
 ) -> Reply {
     let (standing, tenant) = world.standing(head.token.as_deref(), head.arrived_at);
-    let (Standing::Good { scopes }, Some(name)) = (&standing, tenant.as_deref()) else {
+    let (Standing::Good { scopes, user }, Some(name)) = (&standing, tenant.as_deref()) else {
         return unauthorized(&standing);
     };
+    if let Some(token) = &head.token {
+        world.touch(token, now);
+    }
     let mut reply = within_rights(world, name, head, scopes)
+        .and_then(|()| permitted(world, name, user.is_some()))
         .and_then(|()| within_quota(world, name, now))
         .and_then(|()| match wanted? {
             Wanted::Store(upload) => {
@@ -192,6 +197,28 @@ fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> R
             &format!("Unable to perform the requested action. You are missing the following permission(s): {needed}"),
         ),
     })
+}
+
+/// Rights that come from the client's roles and not from its token's scopes.
+fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
+    let rights = &world.tenants[name].settings.rights;
+    if rights.needs_user && !is_user {
+        return Err(Reply::error(
+            400,
+            "bad.request",
+            "This request requires a user context. Client credentials cannot be used for requests that require a user context.",
+        ));
+    }
+    if !rights.permissions.contains(UPLOAD_PERMISSION) {
+        return Err(Reply::error(
+            403,
+            "missing.permissions",
+            &format!(
+                "Unable to perform the requested action. You are missing the following permission(s): {UPLOAD_PERMISSION}"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
