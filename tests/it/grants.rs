@@ -392,3 +392,26 @@ fn a_check_in_a_running_worker_notices_a_dead_token_and_has_it_renewed() {
         "no delivery met it"
     );
 }
+
+#[test]
+fn a_fallback_is_checked_beside_the_token_that_it_stands_in_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::granted("client_credentials", 1, "1h");
+    let token = site.sandbox.sign_in("acme")["access_token"].clone();
+    let file = site.path().join("acme.token");
+    fs::write(&file, token.as_str().unwrap()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    site.configure(|text| {
+        format!("{text}\n[tenants.acme.auth.fallback]\ngrant = \"static\"\ntoken_file = \"acme.token\"\n")
+    });
+    says(
+        &site,
+        "tenant acme: fallback token: had, of organisation org-acme",
+    );
+    site.sandbox.sign_in("acme");
+    says(
+        &site,
+        "tenant acme: fallback token: the platform refuses the token in acme.token (401 bad.credentials: Invalid login credentials). Write a newer token into acme.token",
+    );
+    says(&site, "tenant acme: token: had, valid for");
+}
