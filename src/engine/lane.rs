@@ -10,11 +10,13 @@ use super::evidence::Evidence;
 use super::gate::{Gate, Passage};
 use super::hold::HoldKind;
 use super::limit::Limit;
+use super::pace::Domain;
 use super::rate::Rate;
 use super::session::{OnDead, Place, Rules, Session, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
 use crate::model::{ChunkKey, Count, FailureRecord, Route, SessionId, TenantId, Timestamp};
+use crate::policy::grouping::{self, Learned};
 use crate::policy::retry::Limits;
 
 /// Uploads use this route; the others belong to later parts.
@@ -52,6 +54,7 @@ pub struct LaneRules {
     pub sessions: Rules,
     /// Requests on the wire at most.
     pub concurrency: usize,
+    pub group: grouping::Limits,
 }
 
 impl LaneRules {
@@ -66,6 +69,7 @@ impl LaneRules {
             on_dead: OnDead::Skip,
         },
         concurrency: 1,
+        group: grouping::Limits::ALONE,
     };
 }
 
@@ -75,6 +79,10 @@ pub struct Lane {
     pub rules: LaneRules,
     pub gate: Gate,
     pub limit: Limit,
+    /// Whose request budget it spends.
+    pub domain: Domain,
+    /// The largest request that its platform takes.
+    pub learned: Learned,
     pub token: TokenState,
     /// Why its slot refused, until it gives a token again.
     pub credential: Option<CredentialHold>,
@@ -98,8 +106,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(tenant: TenantId, rules: LaneRules) -> Self {
+    pub fn new(tenant: TenantId, rules: LaneRules, domain: Domain) -> Self {
         Self {
+            domain,
+            learned: Learned::default(),
             gate: Gate::new(tenant.clone()),
             tenant,
             rules,

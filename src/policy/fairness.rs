@@ -49,6 +49,11 @@ impl Fairness {
         };
     }
 
+    /// The lane's request grew: it pays for the rest too.
+    pub fn charge_more(&mut self, lane: usize, bytes: u64) {
+        self.credits[lane] -= i64::try_from(bytes).unwrap_or(i64::MAX).min(i64::MAX / 4);
+    }
+
     fn first_with_credit(&self, can_send: &[usize]) -> Option<usize> {
         let (before, from) = can_send.split_at(can_send.partition_point(|l| *l < self.current));
         from.iter()

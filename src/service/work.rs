@@ -98,6 +98,7 @@ fn settings(config: &Config, role: &Role) -> engine::Settings {
     let nobody = (role.command == "check").then(Vec::new);
     engine::Settings {
         workers: config.pool.workers,
+        bytes: engine::Settings::BYTES,
         only: nobody.or_else(|| role.only.clone().map(|tenant| vec![tenant])),
         index_watch: engine::Settings::INDEX_WATCH,
         sabotaged: config.store_settings().sabotaged,
@@ -123,6 +124,8 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
             OnDead::Skip => engine::OnDead::Skip,
             OnDead::Hold => engine::OnDead::Hold,
         },
+        group: delivery.group,
+        requests_per_minute: delivery.requests_per_minute,
     }
 }
 

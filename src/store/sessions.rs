@@ -15,8 +15,8 @@ pub struct SessionState {
     pub owed: u64,
     /// The highest sequence that was delivered.
     pub delivered_high: Option<u64>,
-    /// A lease of the session is out.
-    pub leased: bool,
+    /// Leases of the session that are out: one, or those of a group.
+    pub leased: u32,
     /// The head failed and waits.
     pub delay: Option<Delay>,
     pub changed_at: Timestamp,
@@ -43,8 +43,9 @@ impl Sessions {
 
     /// Drops sessions that owe nothing and did not change for the time of remembrance.
     pub fn forget_before(&mut self, horizon: Timestamp) -> Vec<SessionKey> {
-        let old =
-            |state: &SessionState| state.owed == 0 && !state.leased && state.changed_at < horizon;
+        let old = |state: &SessionState| {
+            state.owed == 0 && state.leased == 0 && state.changed_at < horizon
+        };
         let forgotten = self.by_key.extract_if(|_, state| old(state));
         forgotten.map(|(key, _)| key).collect()
     }

@@ -51,7 +51,7 @@ impl Table {
     /// Lanes with sessions that never run out of chunks.
     fn new(workers: usize, lanes: &[(&str, &[&str])]) -> Self {
         let mut table = Self {
-            scheduler: Scheduler::new(workers),
+            scheduler: Scheduler::new(workers, u64::MAX),
             now: Instant(Duration::from_secs(10_000)),
             crashes: HashMap::new(),
             next: HashMap::new(),
@@ -86,6 +86,7 @@ impl Table {
             crashes: self.crashes.get(session).copied().unwrap_or(0),
             late: false,
             gaps: vec![],
+            owed: 1,
         }
     }
 

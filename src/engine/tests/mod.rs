@@ -2,6 +2,7 @@
 
 mod drains;
 mod failures;
+mod groups;
 mod order;
 mod running;
 mod stage;

@@ -24,6 +24,7 @@ use crate::model::{
 use crate::platform::{
     Answer, Answering, Delivery, Failure, Limits, Platform, ReceiptPolicy, Target, Verdict,
 };
+use crate::policy::grouping;
 use crate::sabotage::Sabotaged;
 use crate::store::{self, DeadFilter, DeadLetter, NewChunk, SequenceChoice, Store};
 
@@ -36,13 +37,23 @@ pub const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct Seen {
     pub tenant: String,
     pub session: String,
+    /// The first part's, and how many there are.
     pub sequence: u64,
+    pub parts: u64,
+    /// Of all payloads.
+    pub bytes: u64,
     pub attempt: u32,
     pub late: bool,
     pub gaps: Vec<Gap>,
     pub token: String,
     /// Since the stage was set.
     pub at: Duration,
+}
+
+impl Seen {
+    pub fn sequences(&self) -> std::ops::Range<u64> {
+        self.sequence..self.sequence + self.parts
+    }
 }
 
 /// What it does about it.
@@ -126,9 +137,13 @@ impl ScriptedPlatform {
         let mut ledger = self.ledger.lock().unwrap();
         let session = (seen.tenant.clone(), seen.session.clone());
         let stored = ledger.stored.entry(session).or_default();
-        let duplicate = stored.contains(&seen.sequence);
-        if !duplicate {
-            stored.push(seen.sequence);
+        let mut duplicate = false;
+        for sequence in seen.sequences() {
+            if stored.contains(&sequence) {
+                duplicate = true;
+            } else {
+                stored.push(sequence);
+            }
         }
         duplicate
     }
@@ -146,12 +161,25 @@ impl Drop for OnTheWire<'_> {
 impl Platform for ScriptedPlatform {
     fn deliver(&self, mut delivery: Delivery) -> Answering<'_> {
         Box::pin(async move {
-            let part = &mut delivery.parts[0];
-            let mut payload = Vec::new();
-            part.payload.read_to_end(&mut payload).unwrap();
-            assert_eq!(Digest::of(&payload), part.meta.digest);
-            let key = &part.meta.key;
+            let mut bytes = 0;
+            let mut damaged = false;
+            for part in &mut delivery.parts {
+                let mut payload = Vec::new();
+                match part.payload.read_to_end(&mut payload) {
+                    Ok(_) => assert_eq!(Digest::of(&payload), part.meta.digest),
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+                        damaged = true;
+                    }
+                }
+                bytes += payload.len() as u64;
+            }
+            let sequences = delivery.parts.iter().map(|part| part.meta.key.sequence);
+            assert!(sequences.is_sorted_by(|a, b| a + 1 == *b), "contiguous");
+            let key = &delivery.parts[0].meta.key;
             let seen = Seen {
+                parts: delivery.parts.len() as u64,
+                bytes,
                 tenant: key.tenant.to_string(),
                 session: key.session.to_string(),
                 sequence: key.sequence,
@@ -166,7 +194,10 @@ impl Platform for ScriptedPlatform {
             let takes = *self.takes.lock().unwrap();
             tokio::time::sleep(takes).await;
             let seen = &on_the_wire.1;
-            let reply = (self.script.lock().unwrap())(seen);
+            let reply = match damaged {
+                true => Reply::fail(FailureClass::Damaged, None),
+                false => (self.script.lock().unwrap())(seen),
+            };
             let verdict = match reply {
                 Reply::Store => Verdict::Delivered {
                     duplicate: self.store(seen),
@@ -195,6 +226,8 @@ pub struct ScriptedGrant {
     pub down: Mutex<bool>,
     pub hangs: Mutex<bool>,
     pub life: Mutex<Duration>,
+    /// Tenants of one client spend one request budget.
+    pub client: Mutex<String>,
 }
 
 impl Default for ScriptedGrant {
@@ -204,6 +237,7 @@ impl Default for ScriptedGrant {
             down: Mutex::default(),
             hangs: Mutex::default(),
             life: Mutex::new(HOUR),
+            client: Mutex::default(),
         }
     }
 }
@@ -232,7 +266,7 @@ impl Grant for ScriptedGrant {
     fn about(&self) -> About {
         About {
             endpoint: "https://login.test".into(),
-            client_id: "5b1c9e".into(),
+            client_id: self.client.lock().unwrap().clone(),
             grant: "client_credentials",
             ..About::default()
         }
@@ -269,6 +303,12 @@ impl Clock for JumpingClock {
     }
 }
 
+fn grant_of(client: &str) -> Arc<ScriptedGrant> {
+    let grant = ScriptedGrant::default();
+    *grant.client.lock().unwrap() = client.to_owned();
+    Arc::new(grant)
+}
+
 pub struct Stage {
     dir: tempfile::TempDir,
     pub clock: Arc<JumpingClock>,
@@ -279,6 +319,8 @@ pub struct Stage {
     pub workers: usize,
     pub on_dead: OnDead,
     pub concurrency: usize,
+    /// One chunk a request, unless a test is about groups.
+    pub group: grouping::Limits,
     pub seed: u64,
     pub store_defects: Sabotaged,
     store: Option<Store>,
@@ -307,11 +349,12 @@ impl Stage {
                 limits: Mutex::default(),
                 started: tokio::time::Instant::now(),
             }),
-            grants: tenants.iter().map(|_| Arc::default()).collect(),
+            grants: tenants.iter().map(|name| grant_of(name)).collect(),
             tenants: tenants.iter().map(|name| name.parse().unwrap()).collect(),
             workers: 16,
             on_dead: OnDead::Skip,
             concurrency: 4,
+            group: grouping::Limits::ALONE,
             seed: 1,
             store_defects: Sabotaged::NONE,
             store: None,
@@ -415,6 +458,8 @@ impl Stage {
             min_retry_span: LaneSettings::MIN_RETRY_SPAN,
             gap_wait: LaneSettings::GAP_WAIT,
             on_dead: self.on_dead,
+            group: self.group,
+            requests_per_minute: None,
         }
     }
 
@@ -438,6 +483,7 @@ impl Stage {
             chance: chance.clone(),
             settings: Settings {
                 workers: self.workers,
+                bytes: Settings::BYTES,
                 only: None,
                 // A day of virtual time has 28,800 of the usual ones.
                 index_watch: HOUR,
