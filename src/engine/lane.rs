@@ -233,6 +233,15 @@ impl Lane {
         Some((id, kind))
     }
 
+    /// It would send more but for its own limit.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.in_flight >= self.limit.now()
+            && self.in_flight > 0
+            && !(self.first.is_empty() && self.ready.is_empty())
+            && !self.asleep
+            && self.passage(now) == Passage::Open
+    }
+
     pub fn passage(&self, now: Instant) -> Passage {
         self.gate.passage(ROUTE, now)
     }

@@ -183,9 +183,13 @@ impl Scheduler {
             return Pick::Wait(None);
         }
         let mut candidates = Vec::new();
+        let mut full = Vec::new();
         let mut paced: Option<Instant> = None;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             let Some((session, kind)) = lane.candidate(now, self.crashed_one) else {
+                if lane.is_full(now) {
+                    full.push(number);
+                }
                 continue;
             };
             match self.pacers.next(lane.domain, now) {
@@ -195,7 +199,7 @@ impl Scheduler {
             }
         }
         let can_send: Vec<usize> = candidates.iter().map(|(lane, ..)| *lane).collect();
-        let Some(lane) = self.fairness.choose(&can_send) else {
+        let Some(lane) = self.fairness.choose(&can_send, &full) else {
             let wakes = self.lanes.iter().filter_map(|lane| lane.next_wake(now));
             return Pick::Wait(wakes.chain(paced).min());
         };

@@ -1,8 +1,11 @@
 //! The real engine over the real store, in virtual time, against a platform and a token endpoint that follow a script.
 
+mod cycles;
 mod drains;
 mod failures;
+mod figures;
 mod groups;
+mod meter;
 mod order;
 mod running;
 mod stage;

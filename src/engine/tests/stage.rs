@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Read;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::meter::Meter;
 use crate::auth::{About, Grant, MintFailure, Minted, Minting, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant, RuntimeClock};
@@ -111,6 +113,12 @@ pub struct ScriptedPlatform {
     ledger: Mutex<Ledger>,
     takes: Mutex<Duration>,
     limits: Mutex<Limits>,
+    /// A tenant's quota; engines that share one are told apart by their seed.
+    meters: Mutex<BTreeMap<String, Arc<Mutex<Meter>>>>,
+    engine: Mutex<u64>,
+    jitter: Mutex<fastrand::Rng>,
+    /// Until when a refusal that was read forbids a tenant to begin anything, and how often that happened.
+    forbidden: Mutex<(BTreeMap<String, Duration>, u64)>,
     started: tokio::time::Instant,
 }
 
@@ -146,6 +154,42 @@ impl ScriptedPlatform {
             }
         }
         duplicate
+    }
+}
+
+impl ScriptedPlatform {
+    /// The quota's answer, where there is one. Requests overtake each other on the way there and back.
+    async fn count(&self, seen: &Seen, takes: Duration) -> Option<(bool, Limits)> {
+        let meter = self.meters.lock().unwrap().get(&seen.tenant).cloned()?;
+        {
+            let mut forbidden = self.forbidden.lock().unwrap();
+            let until = forbidden.0.get(&seen.tenant).copied().unwrap_or_default();
+            forbidden.1 += u64::from(seen.at < until);
+        }
+        let (there, back) = {
+            let mut random = self.jitter.lock().unwrap();
+            (random.f64(), random.f64())
+        };
+        tokio::time::sleep(takes.mul_f64(there)).await;
+        let engine = *self.engine.lock().unwrap();
+        let counted = (meter.lock().unwrap()).count(self.started.elapsed(), engine);
+        tokio::time::sleep(takes.mul_f64(back)).await;
+        Some(counted)
+    }
+
+    fn refuse(&self, seen: &Seen, limits: Limits, at: Timestamp) -> Answer {
+        let wait = limits.reset_in.unwrap_or_default();
+        let until = self.started.elapsed() + wait;
+        let mut forbidden = self.forbidden.lock().unwrap();
+        forbidden.0.insert(seen.tenant.clone(), until);
+        let mut record = record(FailureClass::Throttled, Some(429));
+        record.at = at;
+        let verdict = Verdict::Failed(Failure {
+            record,
+            retry_after: Some(wait),
+            conflict: false,
+        });
+        Answer { verdict, limits }
     }
 }
 
@@ -192,8 +236,17 @@ impl Platform for ScriptedPlatform {
             self.begins(&seen);
             let on_the_wire = OnTheWire(self, seen);
             let takes = *self.takes.lock().unwrap();
-            tokio::time::sleep(takes).await;
             let seen = &on_the_wire.1;
+            if let Some((within, limits)) = self.count(seen, takes).await {
+                if !within {
+                    return self.refuse(seen, limits, delivery.at);
+                }
+                let verdict = Verdict::Delivered {
+                    duplicate: self.store(seen),
+                };
+                return Answer { verdict, limits };
+            }
+            tokio::time::sleep(takes).await;
             let reply = match damaged {
                 true => Reply::fail(FailureClass::Damaged, None),
                 false => (self.script.lock().unwrap())(seen),
@@ -228,6 +281,7 @@ pub struct ScriptedGrant {
     pub life: Mutex<Duration>,
     /// Tenants of one client spend one request budget.
     pub client: Mutex<String>,
+    pub asked: Mutex<u64>,
 }
 
 impl Default for ScriptedGrant {
@@ -238,6 +292,7 @@ impl Default for ScriptedGrant {
             hangs: Mutex::default(),
             life: Mutex::new(HOUR),
             client: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 }
@@ -245,6 +300,7 @@ impl Default for ScriptedGrant {
 impl Grant for ScriptedGrant {
     fn mint(&self) -> Minting<'_> {
         Box::pin(async move {
+            *self.asked.lock().unwrap() += 1;
             let hangs = *self.hangs.lock().unwrap();
             if hangs {
                 std::future::pending::<()>().await;
@@ -347,6 +403,10 @@ impl Stage {
                 ledger: Mutex::default(),
                 takes: Mutex::new(Duration::from_millis(50)),
                 limits: Mutex::default(),
+                meters: Mutex::default(),
+                engine: Mutex::default(),
+                jitter: Mutex::new(fastrand::Rng::with_seed(11)),
+                forbidden: Mutex::default(),
                 started: tokio::time::Instant::now(),
             }),
             grants: tenants.iter().map(|name| grant_of(name)).collect(),
@@ -402,6 +462,44 @@ impl Stage {
         *self.platform.limits.lock().unwrap() = limits;
     }
 
+    /// From now on a tenant's requests are counted.
+    pub fn meter(&self, tenant: &str, meter: &Arc<Mutex<Meter>>) {
+        *self.platform.engine.lock().unwrap() = self.seed;
+        let mut meters = self.platform.meters.lock().unwrap();
+        meters.insert(tenant.to_owned(), Arc::clone(meter));
+    }
+
+    /// Requests that began although a refusal which had been read forbade it.
+    pub fn inside_forbidden(&self) -> u64 {
+        self.platform.forbidden.lock().unwrap().1
+    }
+
+    /// Accepts these sequences of many sessions, `s0`, `s1` and so on, in several threads.
+    pub fn accept_all(
+        &self,
+        tenant: &str,
+        sessions: u64,
+        sequences: std::ops::Range<u64>,
+        bytes: usize,
+    ) {
+        let payload = vec![7_u8; bytes];
+        std::thread::scope(|scope| {
+            for part in 0..16 {
+                let (payload, sequences) = (&payload, sequences.clone());
+                scope.spawn(move || {
+                    for sequence in sequences {
+                        for session in (part..sessions).step_by(16) {
+                            let key = key(tenant, &format!("s{session}"), sequence);
+                            self.accept_bytes(&key, payload);
+                        }
+                    }
+                });
+            }
+        });
+        let last = key(tenant, "s0", 0).session_key();
+        self.store().head(&last).unwrap();
+    }
+
     /// Accepts one chunk, and returns when the index knows it.
     pub fn put(&self, tenant: &str, session: &str, sequence: u64) {
         let key = key(tenant, session, sequence);
@@ -412,6 +510,10 @@ impl Stage {
 
     /// Accepts one chunk.
     pub fn accept(&self, key: &ChunkKey) {
+        self.accept_bytes(key, format!("{key}").as_bytes());
+    }
+
+    fn accept_bytes(&self, key: &ChunkKey, mut payload: &[u8]) {
         let chunk = NewChunk {
             tenant: key.tenant.clone(),
             session: key.session.clone(),
@@ -422,10 +524,7 @@ impl Stage {
             last: false,
             length: None,
         };
-        let payload = format!("{key}").into_bytes();
-        self.store()
-            .enqueue(chunk, &mut payload.as_slice())
-            .unwrap();
+        self.store().enqueue(chunk, &mut payload).unwrap();
     }
 
     /// Sequences 0 to `count` of each session.
@@ -500,6 +599,18 @@ impl Stage {
         self.start().await;
     }
 
+    /// Ends like a killed process, and starts again.
+    pub async fn kill(&mut self) {
+        self.stop(Duration::ZERO).await;
+        // What the disk has now is what a killed process leaves; the store itself has threads to end.
+        let left = tempfile::tempdir().unwrap();
+        copy_dir(self.dir.path(), left.path());
+        self.store.take().unwrap().close().unwrap();
+        self.dir = left;
+        self.open();
+        self.start().await;
+    }
+
     /// Closes the store and opens it again.
     pub fn reopen(&mut self) {
         self.store.take().unwrap().close().unwrap();
@@ -536,6 +647,11 @@ impl Stage {
         self.platform.ledger.lock().unwrap().requests.clone()
     }
 
+    /// Since the stage was set.
+    pub fn platform_time(&self) -> Duration {
+        self.platform.started.elapsed()
+    }
+
     pub fn most_on_the_wire(&self) -> usize {
         self.platform.ledger.lock().unwrap().most_on_the_wire
     }
@@ -564,6 +680,19 @@ impl Stage {
         self.engine().lanes()[&tenant.parse::<TenantId>().unwrap()]
             .gate
             .state
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, target) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
