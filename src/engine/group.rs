@@ -7,13 +7,20 @@ use super::facts::Case;
 use super::hold::HoldKind;
 use super::judge::{Judgement, reopen};
 use super::lane::{Kind, Lane};
-use super::scheduler::Turn;
+use super::scheduler::{Scheduler, Turn};
 use super::session::{Session, Work};
 use crate::clock::Instant;
 use crate::model::{ChunkMeta, FailureClass, FailureRecord};
 use crate::policy::grouping::{Group, Limits, Member, Refused};
 use crate::policy::retry::Settle;
 use crate::store::{Head, Lease, StoreError};
+
+impl Scheduler {
+    /// The turn has taken more than its first chunk.
+    pub fn grew(&mut self, turn: &Turn, by: u64) {
+        self.fairness.charge_more(turn.lane, by);
+    }
+}
 
 /// What a turn of the session may take. A chunk whose own fate is in question goes alone: a verdict on several would be
 /// evidence against none.

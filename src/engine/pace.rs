@@ -1,11 +1,12 @@
 //! The limit domains of an engine: lanes that spend the same request budget share a pacer.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::gate::Moment;
 use super::scheduler::{Scheduler, Turn};
 use crate::clock::Instant;
-use crate::model::Route;
+use crate::model::{PaceView, Route};
 use crate::platform::Limits;
 use crate::policy::pacing::{Next, Pacer, Told, View};
 
@@ -88,7 +89,26 @@ impl Scheduler {
             .collect()
     }
 
-    pub fn pace(&self, lane: usize, now: Instant) -> View {
-        self.pacers.view(self.lanes[lane].domain, now)
+    pub fn pace(&self, number: usize, now: Instant) -> PaceView {
+        let lane = &self.lanes[number];
+        let domain = self.pacers.view(lane.domain, now);
+        let group = lane.rules.group;
+        let seconds = |span: Duration| u64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(0);
+        let with_work = lane.sessions.values().filter(|s| s.work.is_some());
+        PaceView {
+            requests_per_minute: domain.requests_per_minute.round() as u64,
+            share_percent: (domain.share * 100.0).round() as u64,
+            allowed: domain.allowed,
+            remaining: domain.remaining,
+            reset_in_s: domain.reset_in.map(seconds),
+            window_s: domain.window.map(seconds),
+            sessions: with_work.count() as u64,
+            in_flight: lane.in_flight as u64,
+            concurrency: lane.limit.now() as u64,
+            group_chunks: u64::from(group.max_chunks),
+            group_bytes: group.max_bytes,
+            group_interval_s: seconds(group.max_interval),
+            group_learned_bytes: lane.learned.limit(now.0),
+        }
     }
 }

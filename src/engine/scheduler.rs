@@ -73,7 +73,7 @@ pub enum Pick {
 pub struct Scheduler {
     pub(super) lanes: Vec<Lane>,
     by_tenant: HashMap<TenantId, usize>,
-    fairness: Fairness,
+    pub(super) fairness: Fairness,
     pub(super) pacers: Pacers,
     workers: usize,
     in_flight: usize,
@@ -258,11 +258,6 @@ impl Scheduler {
         self.bytes.take(turn.cost);
         let domain = self.lanes[turn.lane].domain;
         self.pacers.begin(domain, turn.number, turn.begun_at);
-    }
-
-    /// The turn has taken more than its first chunk.
-    pub fn grew(&mut self, turn: &Turn, by: u64) {
-        self.fairness.charge_more(turn.lane, by);
     }
 
     /// The turn is over; `head` is what the store says is next, `Err` if it could not be asked.

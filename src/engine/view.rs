@@ -10,7 +10,8 @@ use super::shared::Shared;
 use crate::auth::{CredentialHold, CredentialHoldKind};
 use crate::clock::Instant;
 use crate::model::{
-    ChunkKey, FailureRecord, GateView, HoldView, SessionId, TenantId, Timestamp, TokenView,
+    ChunkKey, FailureRecord, GateView, HoldView, PaceView, SessionId, TenantId, Timestamp,
+    TokenView,
 };
 
 /// One lane now.
@@ -18,6 +19,7 @@ use crate::model::{
 pub struct LaneView {
     pub gate: GateView,
     pub token: Option<TokenView>,
+    pub pace: PaceView,
     pub last_delivery_s: Option<u64>,
     /// Over the last two minutes; `None` if nothing was delivered in them.
     pub bytes_per_second: Option<f64>,
@@ -59,6 +61,7 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
             let view = LaneView {
                 gate: gate(shared, lane, hold),
                 token,
+                pace: core.pace(number, shared.clock.now()),
                 last_delivery_s: lane
                     .tally
                     .last_delivery

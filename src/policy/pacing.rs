@@ -278,10 +278,6 @@ impl Pacer {
             }),
             reset_in: budget.map(|budget| budget.ends.saturating_sub(now)),
             window: budget.map(|_| self.window.max(WINDOW_MIN)),
-            paused_for: self
-                .paused_until
-                .and_then(|until| until.checked_sub(now))
-                .filter(|left| !left.is_zero()),
         }
     }
 }
@@ -296,7 +292,6 @@ pub struct View {
     pub remaining: Option<u64>,
     pub reset_in: Option<Duration>,
     pub window: Option<Duration>,
-    pub paused_for: Option<Duration>,
 }
 
 fn after(last: Duration, seconds: f64) -> Duration {

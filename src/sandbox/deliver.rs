@@ -60,11 +60,13 @@ pub(super) fn answer(
         return unauthorized(&standing);
     };
     let mut reply = within_rights(world, name, head, scopes)
-        .and_then(|()| within_quota(world, name, now))
+        .and_then(|()| within_quota(world, name, head.token.as_deref(), now))
         .and_then(|()| accept(world, name, &upload?))
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
-        reply.headers.extend(quota.headers(now, head.wall_seconds));
+        reply
+            .headers
+            .extend(quota.headers(head.token.as_deref(), now, head.wall_seconds));
     }
     reply
 }
@@ -137,7 +139,12 @@ fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> R
     })
 }
 
-fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
+fn within_quota(
+    world: &mut World,
+    name: &str,
+    token: Option<&str>,
+    now: Duration,
+) -> Result<(), Reply> {
     let tenant = world
         .tenants
         .get_mut(name)
@@ -145,10 +152,10 @@ fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Repl
     let Some(quota) = &mut tenant.settings.quota else {
         return Ok(());
     };
-    if quota.take(now) {
+    if quota.take(token, now) {
         return Ok(());
     }
-    let seconds = quota.reset_seconds(now);
+    let seconds = quota.reset_seconds(token, now);
     Err(Reply::error(
         429,
         "too.many.requests",

@@ -184,6 +184,7 @@ impl Running for Work {
                 eta_empty_s: view.eta_s(left),
                 gate: view.gate,
                 token: view.token,
+                pace: Some(view.pace),
                 last_delivery_s: view.last_delivery_s,
                 last_failure: view.last_failure,
             };

@@ -6,6 +6,7 @@ mod demo;
 mod drain;
 mod hold;
 mod stats;
+mod tenant;
 mod why;
 
 pub use dead::{dead_letters, letter};
@@ -14,6 +15,7 @@ pub use demo::demo;
 pub use drain::{drain_line, drain_table};
 pub use hold::hold_line;
 pub use stats::{balance_line, fsck, stats, tenants};
+pub use tenant::tenant;
 pub use why::why;
 
 use comfy_table::{CellAlignment, Table, presets};
