@@ -7,6 +7,7 @@ mod enqueueing;
 mod examples;
 mod holders;
 mod index_loss;
+mod keys;
 mod kill;
 mod main_job;
 mod place;

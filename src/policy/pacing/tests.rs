@@ -91,42 +91,56 @@ impl Platform {
     }
 }
 
+/// A request under way.
+struct Flight {
+    of: usize,
+    number: u64,
+    counted: Duration,
+    heard: Duration,
+    told: Option<(Told, bool)>,
+}
+
 /// Clients with endless work, each with so many requests on the wire at most.
 fn contest(platform: &mut Platform, clients: usize, minutes: u64, seed: u64) -> Vec<u64> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut pacers = vec![Pacer::default(); clients];
     let mut sent = vec![0; clients];
     let mut number = 0;
-    // When counted, when heard, by whom, number, and what was told.
-    let mut wire: Vec<(Duration, Duration, usize, u64, Option<(Told, bool)>)> = Vec::new();
+    let mut wire: Vec<Flight> = Vec::new();
     let mut now = ms(7_000);
     while now < MINUTE * u32::try_from(minutes).unwrap() {
         now += ms(5);
         for flight in &mut wire {
-            if flight.4.is_none() && flight.0 <= now {
-                flight.4 = Some(platform.ask(now));
+            if flight.told.is_none() && flight.counted <= now {
+                flight.told = Some(platform.ask(now));
             }
         }
         for at in (0..wire.len()).rev() {
-            if wire[at].1 <= now {
-                let (_, _, of, number, answer) = wire.swap_remove(at);
-                let (told, within) = answer.unwrap();
-                pacers[of].heard(number, told, now);
+            if wire[at].heard <= now {
+                let flight = wire.swap_remove(at);
+                let (told, within) = flight.told.unwrap();
+                pacers[flight.of].heard(flight.number, told, now);
                 if within {
-                    sent[of] += u64::from(now >= MINUTE && now < MINUTE * (minutes as u32 - 1));
+                    let inside = now >= MINUTE && now < MINUTE * (minutes as u32 - 1);
+                    sent[flight.of] += u64::from(inside);
                 } else {
-                    pacers[of].pause(now + told.reset_in.unwrap());
+                    pacers[flight.of].pause(now + told.reset_in.unwrap());
                 }
             }
         }
-        for of in 0..clients {
-            let flying = wire.iter().filter(|flight| flight.2 == of).count();
-            if flying < 8 && pacers[of].next(now) == Next::Now {
+        for (of, pacer) in pacers.iter_mut().enumerate() {
+            let flying = wire.iter().filter(|flight| flight.of == of).count();
+            if flying < 8 && pacer.next(now) == Next::Now {
                 number += 1;
-                pacers[of].begin(number, Route::Deliver, now);
+                pacer.begin(number, Route::Deliver, now);
                 let counted = now + ms(random.u64(5..60));
-                let heard = counted + ms(random.u64(5..200));
-                wire.push((counted, heard, of, number, None));
+                wire.push(Flight {
+                    of,
+                    number,
+                    counted,
+                    heard: counted + ms(random.u64(5..200)),
+                    told: None,
+                });
             }
         }
     }
