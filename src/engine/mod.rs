@@ -2,7 +2,7 @@
 //!
 //! A pure core decides (`scheduler` and what it is made of: no clock, no chance, no I/O); a thin shell does
 //! (`pool`, `worker`, `settle`, `token`, `drain`). A turn needs, in this order, an open gate, a usable token,
-//! room in its lane and in the pool, and a lease; nothing later is held while waiting for anything earlier,
+//! room in its lane, its domain's pacer, room in the pool and its byte budget, and a lease; nothing later is held while waiting for anything earlier,
 //! because one loop looks at all of them at once and begins a turn only when none is missing.
 
 mod budget;
