@@ -479,3 +479,13 @@ fn throttles_grow_the_own_pause_once_a_round() {
     };
     assert!(until.since(table.now) <= Duration::from_secs(1));
 }
+
+#[test]
+fn large_requests_wait_for_the_byte_budget_and_none_overtakes_them() {
+    let mut table = Table::new(16, &[("acme", &["a", "b", "c", "d"])]);
+    table.scheduler.bytes = ByteBudget::new(2500);
+    let turns = table.turns();
+    assert_eq!(turns.len(), 2, "1000 bytes each");
+    table.deliver(&turns[0]);
+    assert_eq!(table.turns().len(), 1);
+}

@@ -300,3 +300,75 @@ async fn days_of_faults_of_every_kind_lose_and_double_nothing_in_groups_either()
     assert_eq!(stage.left().chunks, 0);
     assert!(stage.requests().iter().any(|seen| seen.parts > 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_part_is_set_aside_and_the_others_of_its_group_are_delivered() {
+    let mut stage = grouping(&["acme"]);
+    stage.fill("acme", &["a"], 9);
+    stage.damage(&key("acme", "a", 4));
+    stage.start().await;
+    let report = stage.drain().await;
+    assert_eq!(report.outcome, DrainOutcome::DeadLeft);
+    assert_eq!(stage.stored("acme", "a"), [0, 1, 2, 3, 5, 6, 7, 8]);
+    let dead = stage.dead();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(
+        (dead[0].key.sequence, dead[0].reason),
+        (4, DeadReason::Damaged)
+    );
+    assert_eq!(requests(&stage, "a"), [(0, 9), (0, 4), (5, 4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_of_one_client_wait_together_and_others_do_not() {
+    let mut stage = grouping(&["acme", "globex", "initech"]);
+    for (tenant, client) in [(0, "one"), (1, "one"), (2, "two")] {
+        *stage.grants[tenant].client.lock().unwrap() = client.to_owned();
+    }
+    let mut throttled = false;
+    stage.script(move |seen| {
+        if seen.tenant == "acme" && !std::mem::replace(&mut throttled, true) {
+            return Reply::throttle(HOUR);
+        }
+        Reply::Store
+    });
+    stage.put("acme", "a", 0);
+    stage.start().await;
+    pass(MINUTE).await;
+    stage.put("globex", "a", 0);
+    stage.put("initech", "a", 0);
+    pass(MINUTE * 58).await;
+    assert_eq!(stage.gate("globex"), GateState::Paused);
+    assert!(stage.stored("globex", "a").is_empty());
+    assert_eq!(stage.stored("initech", "a"), [0]);
+    stage.restart().await;
+    assert!(
+        stage.stored("globex", "a").is_empty(),
+        "also after a restart"
+    );
+    pass(MINUTE * 5).await;
+    assert_eq!(stage.stored("globex", "a"), [0]);
+    assert_eq!(stage.stored("acme", "a"), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_days_budget_that_is_used_up_is_waited_for_over_a_restart() {
+    let mut stage = grouping(&["acme"]);
+    stage.fill("acme", &["a"], 1);
+    stage.limits_say(crate::platform::Limits {
+        allowed: Some(10_000),
+        remaining: Some(0),
+        reset_in: Some(HOUR * 3),
+    });
+    stage.start().await;
+    pass(MINUTE).await;
+    stage.limits_say(crate::platform::Limits::default());
+    stage.put("acme", "a", 1);
+    pass(HOUR).await;
+    stage.restart().await;
+    pass(HOUR).await;
+    assert_eq!(stage.gate("acme"), GateState::Paused);
+    assert_eq!(stage.stored("acme", "a"), [0]);
+    pass(HOUR + MINUTE).await;
+    assert_eq!(stage.stored("acme", "a"), [0, 1]);
+}

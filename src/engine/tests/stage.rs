@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -609,6 +609,26 @@ impl Stage {
         self.dir = left;
         self.open();
         self.start().await;
+    }
+
+    /// Flips a bit of a stored payload that [`Stage::put`] wrote.
+    pub fn damage(&self, key: &ChunkKey) {
+        let payload = format!("{key}").into_bytes();
+        for entry in std::fs::read_dir(self.dir.path().join("segments")).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let found = bytes
+                .windows(payload.len())
+                .position(|part| part == payload);
+            if let Some(at) = found {
+                bytes[at] ^= 1;
+                // In place: the store has the file open.
+                let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_all(&bytes).unwrap();
+                return;
+            }
+        }
+        panic!("{key} is not stored");
     }
 
     /// Closes the store and opens it again.
