@@ -87,7 +87,8 @@ fn member<'a>(head: &Head, meta: &'a ChunkMeta) -> Member<'a> {
 pub fn break_up(lane: &mut Lane, case: &Case, refused: Refused) -> Judgement {
     let (turn, record) = (case.turn, &case.failure.record);
     if record.class != FailureClass::Damaged {
-        reopen(lane, &[HoldKind::Outage], turn.number, case.at.now);
+        let route = [case.failure.route];
+        reopen(lane, &[HoldKind::Outage], &route, turn.number, case.at.now);
     }
     if refused == Refused::TooLarge {
         lane.learned.too_large(turn.bytes, case.at.now.0);

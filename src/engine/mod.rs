@@ -6,6 +6,7 @@
 //! because one loop looks at all of them at once and begins a turn only when none is missing.
 
 mod budget;
+mod credential;
 mod drain;
 mod evidence;
 mod facts;
@@ -13,6 +14,7 @@ mod gate;
 mod group;
 mod hold;
 mod judge;
+mod kept;
 mod lane;
 mod limit;
 mod pace;
@@ -52,10 +54,12 @@ use crate::sabotage::Sabotaged;
 use crate::store::{Store, StoreError};
 
 pub use drain::{DrainOutcome, DrainProgress, DrainReport, DrainSettings, DrainedTenant};
+pub use kept::view as stored_hold_view;
 pub use session::OnDead;
 pub use shared::End;
 pub use view::{LaneView, Why};
 
+use credential::Credentials;
 use lane::LaneRules;
 use pool::Pool;
 use scheduler::Scheduler;
@@ -147,10 +151,15 @@ impl Engine {
         }));
         let (end, ended) = watch::channel(None);
         let pool = Pool::new(Arc::clone(&shared));
+        let ending = Arc::clone(&shared);
         tokio::spawn(async move {
             let fault = |_| End::Fault("the worker pool panicked".to_owned());
-            let ending = AssertUnwindSafe(pool.run()).catch_unwind().await;
-            end.send_replace(Some(ending.unwrap_or_else(fault)));
+            let ended = AssertUnwindSafe(pool.run()).catch_unwind().await;
+            let ended = ended.unwrap_or_else(fault);
+            if ended == End::Stopped {
+                ending.blocking(Shared::keep_credentials).await;
+            }
+            end.send_replace(Some(ended));
         });
         Self { shared, ended }
     }
@@ -315,6 +324,11 @@ fn domain(lane: &LaneSettings) -> String {
 fn restore_holds(shared: &Shared) {
     let now = shared.clock.now();
     for hold in shared.store.holds() {
-        shared.core().restore(&hold, now);
+        if Credentials::is_one(&hold.key) {
+            let lane = shared.core().lane_of(&hold.key.tenant);
+            shared.credentials().restore(lane, hold);
+        } else {
+            shared.core().restore(&hold, now);
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::words::{self, Client};
 use super::worker::{Next, Ready, each, next, trouble};
 use crate::auth::{AfterRejection, Rejection, TokenSource};
-use crate::model::{DeadReason, FailureClass, FailureRecord, Token};
+use crate::model::{DeadReason, FailureClass, FailureRecord, Route, Token};
 use crate::platform::{self, Limits};
 use crate::policy::grouping;
 use crate::policy::retry::{Credential, Settle};
@@ -78,8 +78,12 @@ pub async fn failed(
             let mismatch = class == FailureClass::DigestMismatch;
             let failure = Failure {
                 intact: !mismatch || turn.parts > 1 || is_intact(&ready.leases[0]),
-                words: words::of(&failure.record, &client(source.as_ref())),
+                words: match failure.route {
+                    Route::StoreHost => words::of_store_host(&failure.record),
+                    _ => words::of(&failure.record, &client(source.as_ref())),
+                },
                 hint: failure.retry_after,
+                route: failure.route,
                 failing_for: ready.failing_for,
                 record: failure.record,
                 credential,

@@ -8,18 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::TokenSource;
 use crate::chance::Chance;
-use crate::config::{Config, OnDead, Tenant};
+use crate::config::{Config, OnDead, Tenant, Transport};
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
 use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
 use crate::control::{Refusal, words};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
+use crate::policy::grouping;
 use crate::store::{Store, StoreError, StoreView};
 
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::slots;
-use super::transports::Transports;
+use super::transports::transport;
 
 /// What an engine is started for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,20 +58,20 @@ struct Work {
 /// Starts an engine on the holder's store. Call on the runtime.
 ///
 /// # Errors
-/// A token slot cannot be built.
+/// A token slot or a transport cannot be built.
 pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refusal> {
     let chance = Arc::new(Chance::from_system());
     let tenants = holder.config.tenants.values();
     let slots = slots(tenants, &holder.clock, &chance)?;
-    let mut transports = Transports::default();
     let lanes = holder.config.tenants.values().map(|tenant| {
         let token = Arc::clone(&slots[&tenant.id]);
-        lane(tenant, token, transports.of(tenant))
+        Ok(lane(tenant, token, transport(tenant)?))
     });
+    let lanes: Vec<LaneSettings> = lanes.collect::<Result<_, Refusal>>()?;
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
-        lanes: lanes.collect(),
+        lanes,
         clock: Arc::clone(&holder.clock),
         chance,
         settings: settings(&holder.config, &role),
@@ -124,7 +125,11 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
             OnDead::Skip => engine::OnDead::Skip,
             OnDead::Hold => engine::OnDead::Hold,
         },
-        group: delivery.group,
+        group: match tenant.transport {
+            Transport::Json | Transport::Binary => delivery.group,
+            // Each part would be a request of its own all the same, and of a refused group some could be stored.
+            Transport::Presigned => grouping::Limits::ALONE,
+        },
         requests_per_minute: delivery.requests_per_minute,
     }
 }

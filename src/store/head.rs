@@ -143,6 +143,7 @@ fn plain(inner: &Inner, state: &SessionState, owed: &Owed, word: &Word) -> Head 
         failures: word.failures.into(),
         crashes: word.crashes.into(),
         late: false,
+        promoted: state.promoted,
         gaps: Vec::new(),
         owed: state.owed,
     }

@@ -40,7 +40,7 @@ pub fn tenant(name: &str, view: &TenantView, now: Timestamp) -> String {
         line("gate", "open".to_owned());
     }
     for hold in &view.gate.holds {
-        let _ = writeln!(text, "{}", hold_line(name, hold, now));
+        let _ = writeln!(text, "{}", hold_line(name, hold, view.pace.is_some(), now));
     }
     text
 }

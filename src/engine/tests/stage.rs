@@ -12,7 +12,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::meter::Meter;
-use crate::auth::{About, Grant, MintFailure, Minted, Minting, Rules, Slot};
+use crate::auth::{About, Grant, MintFailure, Minted, Minting, Refusal, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant, RuntimeClock};
 use crate::engine::{
@@ -20,8 +20,8 @@ use crate::engine::{
     Settings,
 };
 use crate::model::{
-    ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, SessionKey, TenantId,
-    Timestamp,
+    ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, Route, SessionKey,
+    TenantId, Timestamp,
 };
 use crate::platform::{
     Answer, Answering, Delivery, Failure, Limits, Platform, ReceiptPolicy, Target, Verdict,
@@ -188,6 +188,7 @@ impl ScriptedPlatform {
             record,
             retry_after: Some(wait),
             conflict: false,
+            route: Route::Deliver,
         });
         Answer { verdict, limits }
     }
@@ -262,6 +263,7 @@ impl Platform for ScriptedPlatform {
                         record: *record,
                         retry_after,
                         conflict: false,
+                        route: Route::Deliver,
                     })
                 }
                 Reply::Panic => panic!("scripted"),
@@ -277,6 +279,7 @@ impl Platform for ScriptedPlatform {
 pub struct ScriptedGrant {
     pub minted: Mutex<u64>,
     pub down: Mutex<bool>,
+    pub refusal: Mutex<Option<Refusal>>,
     pub hangs: Mutex<bool>,
     pub life: Mutex<Duration>,
     /// Tenants of one client spend one request budget.
@@ -289,6 +292,7 @@ impl Default for ScriptedGrant {
         Self {
             minted: Mutex::default(),
             down: Mutex::default(),
+            refusal: Mutex::default(),
             hangs: Mutex::default(),
             life: Mutex::new(HOUR),
             client: Mutex::default(),
@@ -308,6 +312,9 @@ impl Grant for ScriptedGrant {
             if *self.down.lock().unwrap() {
                 let cause = "connection refused".to_owned();
                 return Err(MintFailure::Unreachable { cause });
+            }
+            if let Some(refusal) = self.refusal.lock().unwrap().clone() {
+                return Err(MintFailure::Refused(refusal));
             }
             let mut minted = self.minted.lock().unwrap();
             *minted += 1;
