@@ -1,10 +1,16 @@
 //! `worker check`: exactly what a start would find, and with `--online` what the platforms say.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::json;
+
+use crate::config::{Config, Delivery};
 
 use crate::control::wire::{Finding, Level, Reply, Request};
 use crate::control::{Access, Code};
-use crate::model::{GateState, Snapshot};
+use crate::model::{GateState, PaceView, Snapshot};
+use crate::policy::fit;
 use crate::service::hold;
 
 use super::desk::{Desk, odd};
@@ -55,6 +61,7 @@ fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
         codes.push(exit::CONFIG);
         findings.extend(secrets.into_iter().map(|finding| bad("secrets", finding)));
     }
+    let access_config = Arc::clone(&config);
     let access = desk.reach_with(config).reach()?;
     match access.ask(&Request::Stats {})? {
         Reply::Stats(snapshot) => {
@@ -74,6 +81,7 @@ fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
                 codes.push(exit::BLOCKED);
             }
             findings.extend(of_store);
+            findings.extend(fit_findings(&access_config, &snapshot));
         }
         reply => return Err(odd(&reply)),
     }
@@ -147,6 +155,55 @@ fn store_findings(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
+/// Tenants whose recordings make more requests than their budget has, and what would fit.
+fn fit_findings(config: &Config, snapshot: &Snapshot) -> Vec<Finding> {
+    let tenants = config.tenants.values();
+    tenants
+        .filter_map(|tenant| {
+            let view = snapshot.tenants.get(tenant.id.as_str());
+            let pace = view.and_then(|view| view.pace.as_ref());
+            let text = misfit(&tenant.delivery, pace)?;
+            Some(finding(
+                &format!("tenant {}", tenant.id),
+                Level::Warning,
+                text,
+            ))
+        })
+        .collect()
+}
+
+/// `None` if it fits, or nobody knows the budget.
+fn misfit(delivery: &Delivery, pace: Option<&PaceView>) -> Option<String> {
+    let learned = pace.and_then(|pace| {
+        let of_all = pace.allowed?.saturating_mul(60) / pace.window_s?.max(1);
+        Some(of_all.saturating_mul(pace.share_percent) / 100)
+    });
+    let budget = learned.or(delivery.requests_per_minute)?.max(1);
+    let seen = pace.map_or(0, |pace| pace.sessions);
+    let sessions = delivery.sessions.unwrap_or(0).max(seen);
+    let least = fit::interval(sessions, budget);
+    if delivery.group.is_alone() {
+        let usual = Duration::from_secs(30);
+        return (least > usual).then(|| {
+            format!(
+                "{sessions} recordings at once, one chunk a request: {budget} requests a minute are enough for chunks of {} s \
+                 and more; with groups, for any",
+                least.as_secs()
+            )
+        });
+    }
+    let interval = delivery.group.max_interval;
+    (least > interval).then(|| {
+        format!(
+            "{sessions} recordings at once make {} requests a minute with {} s in each, and its budget is {budget}: \
+             intervalSeconds = {} would fit",
+            fit::requests_per_minute(sessions, interval),
+            interval.as_secs(),
+            least.as_secs()
+        )
+    })
+}
+
 fn finding(what: &str, level: Level, message: String) -> Finding {
     Finding {
         what: what.to_owned(),
@@ -211,6 +268,37 @@ fn nagios_line(findings: &[Finding]) -> (String, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recordings_that_cannot_fit_are_told_with_the_interval_that_would() {
+        let mut delivery = Delivery {
+            sessions: Some(2000),
+            requests_per_minute: Some(300),
+            ..Delivery::default()
+        };
+        assert_eq!(misfit(&delivery, None), None, "15 min a request");
+        delivery.group.max_interval = Duration::from_secs(30);
+        assert_eq!(
+            misfit(&delivery, None).unwrap(),
+            "2000 recordings at once make 4000 requests a minute with 30 s in each, and its budget is 300: \
+             intervalSeconds = 400 would fit"
+        );
+        let learned = PaceView {
+            allowed: Some(600),
+            window_s: Some(60),
+            share_percent: 25,
+            sessions: 3000,
+            ..PaceView::default()
+        };
+        let text = misfit(&delivery, Some(&learned)).unwrap();
+        assert!(
+            text.starts_with("3000 recordings") && text.contains("budget is 150"),
+            "{text}"
+        );
+        assert!(text.ends_with("intervalSeconds = 1200 would fit"), "{text}");
+        delivery.requests_per_minute = None;
+        assert_eq!(misfit(&delivery, None), None, "nobody knows the budget");
+    }
 
     #[test]
     fn monitoring_hears_the_strongest_finding_and_its_number() {

@@ -1,15 +1,16 @@
-//! `worker tenants list|pause|resume`.
+//! `worker tenants list|show|pause|resume`.
 
 use serde_json::json;
 
 use crate::control::wire::{Reply, Request};
+use crate::control::{Code, Refusal};
 use crate::model::TenantId;
 
 use super::desk::{Desk, odd};
 use super::stop::Stop;
 use super::{exit, render};
 
-/// List, pause and resume tenants
+/// List, show, pause and resume tenants
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  worker tenants list")]
 pub struct Args {
@@ -22,6 +23,9 @@ enum Verb {
     /// Every tenant with its gate
     #[command(after_help = "Example:\n  worker tenants list")]
     List,
+    /// One tenant: requests a minute, own share, what is left of its budget, pauses, concurrency, groups
+    #[command(after_help = "Example:\n  worker tenants show acme")]
+    Show { tenant: TenantId },
     /// Send nothing for a tenant until it is resumed; its chunks are kept
     #[command(after_help = "Example:\n  worker tenants pause acme")]
     Pause {
@@ -37,12 +41,30 @@ enum Verb {
 }
 
 pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
+    let mut shown = None;
     let request = match args.verb {
         Verb::List => Request::Stats {},
+        Verb::Show { tenant } => {
+            shown = Some(tenant);
+            Request::Stats {}
+        }
         Verb::Pause { tenant } => Request::Pause { tenant },
         Verb::Resume { tenant } => Request::Resume { tenant },
     };
     match desk.ask(&request)? {
+        Reply::Stats(snapshot) if let Some(tenant) = &shown => {
+            let Some(view) = snapshot.tenants.get(tenant.as_str()) else {
+                let known = desk.config()?.tenant_names();
+                let message = format!("unknown tenant \"{tenant}\"; configured: {known}");
+                return Err(Refusal::new(Code::UnknownTenant, message).into());
+            };
+            let now = desk.clock.wall();
+            desk.out
+                .answer(&json!({"tenant": tenant, "view": view}), || {
+                    render::tenant(tenant.as_str(), view, now)
+                });
+            desk.out.next(&format!("worker why {tenant}"));
+        }
         Reply::Stats(snapshot) => {
             let now = desk.clock.wall();
             let tenants = &snapshot.tenants;

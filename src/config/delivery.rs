@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::section::Section;
+use crate::policy::grouping;
 
 /// How a tenant's chunks are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +18,12 @@ pub struct Delivery {
     pub refresh: Refresh,
     /// `false`: the first 401 blocks the tenant until an operator resumes it. Nothing is dropped either way.
     pub retry_on_401: bool,
-    /// Longest span of recording in one request.
-    pub max_interval: Duration,
+    /// What one request may hold.
+    pub group: grouping::Limits,
+    /// The platform's request budget, where its headers tell none or tell it late.
+    pub requests_per_minute: Option<u64>,
+    /// Recordings at once that this host expects, for `check`.
+    pub sessions: Option<u64>,
     /// Requests in flight for this tenant.
     pub concurrency: u32,
 }
@@ -47,10 +52,12 @@ const MAX_RETRIES_CEILING: u64 = 60;
 pub const DEFAULT_MIN_RETRY_SPAN: Duration = Duration::from_secs(24 * 3600);
 /// Longer than a restart of the capture side, shorter than a person's patience.
 pub const DEFAULT_GAP_WAIT: Duration = Duration::from_secs(120);
-/// A quarter of an hour of video is the largest interval that the json endpoints were seen to take.
-pub const DEFAULT_MAX_INTERVAL: Duration = Duration::from_secs(900);
 /// Half of the default pool, so that two busy tenants share it.
 pub const DEFAULT_CONCURRENCY: u32 = 8;
+
+/// A platform's largest request is smaller; and so many keys and receipts still fit an answer.
+const GROUP_BYTES_CEILING: u64 = 1 << 30;
+const GROUP_CHUNKS_CEILING: u64 = 1024;
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
@@ -65,7 +72,9 @@ impl Default for Delivery {
             on_dead: OnDead::Skip,
             refresh: Refresh::Ahead,
             retry_on_401: true,
-            max_interval: DEFAULT_MAX_INTERVAL,
+            group: grouping::Limits::default(),
+            requests_per_minute: None,
+            sessions: None,
             concurrency: DEFAULT_CONCURRENCY,
         }
     }
@@ -78,19 +87,9 @@ pub fn read(section: Section<'_, '_>) -> Delivery {
     section.choice("order", &[("session", ())]);
     section.one_spelling("max_retries", "maxRetries");
     section.one_spelling("retry_on_401", "retryOn401");
-    section.one_spelling("max_interval", "intervalSeconds");
     let retries = section
         .count("max_retries", 1..=MAX_RETRIES_CEILING)
         .or_else(|| section.count("maxRetries", 1..=MAX_RETRIES_CEILING));
-    let seconds = section
-        .count("intervalSeconds", 1..=DAY_SECONDS)
-        .map(Duration::from_secs);
-    let interval = section
-        .duration(
-            "max_interval",
-            Duration::from_secs(1)..=Duration::from_secs(DAY_SECONDS),
-        )
-        .or(seconds);
     let delivery = Delivery {
         max_retries: retries
             .and_then(|retries| u32::try_from(retries).ok())
@@ -114,7 +113,9 @@ pub fn read(section: Section<'_, '_>) -> Delivery {
             .flag("retry_on_401")
             .or_else(|| section.flag("retryOn401"))
             .unwrap_or(default.retry_on_401),
-        max_interval: interval.unwrap_or(default.max_interval),
+        group: group(&section),
+        requests_per_minute: section.count("requests_per_minute", 1..=1_000_000),
+        sessions: section.count("sessions", 1..=1_000_000),
         concurrency: section
             .count("concurrency", 1..=1024)
             .and_then(|count| u32::try_from(count).ok())
@@ -126,4 +127,40 @@ pub fn read(section: Section<'_, '_>) -> Delivery {
     }
     section.finish();
     delivery
+}
+
+/// `group = "off"`, or a table; `intervalSeconds` replaces its `max_interval`.
+fn group(section: &Section<'_, '_>) -> grouping::Limits {
+    let default = grouping::Limits::default();
+    let seconds = section
+        .count("intervalSeconds", 1..=DAY_SECONDS)
+        .map(Duration::from_secs);
+    if section.is_text("group") {
+        return match section.choice("group", &[("off", grouping::Limits::ALONE)]) {
+            Some(alone) => alone,
+            None => default,
+        };
+    }
+    let mut limits = grouping::Limits {
+        max_interval: seconds.unwrap_or(default.max_interval),
+        ..default
+    };
+    let Some(table) = section.section("group") else {
+        return limits;
+    };
+    if seconds.is_some() && table.has("max_interval") {
+        table.complain("intervalSeconds is another spelling of \"max_interval\": keep one");
+    }
+    let spans = Duration::from_secs(1)..=Duration::from_secs(DAY_SECONDS);
+    if let Some(interval) = table.duration("max_interval", spans) {
+        limits.max_interval = interval;
+    }
+    if let Some(bytes) = table.size("max_bytes", 1..=GROUP_BYTES_CEILING) {
+        limits.max_bytes = bytes;
+    }
+    if let Some(chunks) = table.count("max_chunks", 1..=GROUP_CHUNKS_CEILING) {
+        limits.max_chunks = u32::try_from(chunks).unwrap_or(default.max_chunks);
+    }
+    table.finish();
+    limits
 }

@@ -69,6 +69,12 @@ impl<'a, 'i> Section<'a, 'i> {
         self.table.iter().any(|(name, _)| name.get_ref() == key)
     }
 
+    /// Whether the key stands there with a text.
+    pub fn is_text(&self, key: &str) -> bool {
+        let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
+        found.is_some_and(|(_, value)| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
     /// Makes a key known without reading it.
     pub fn know(&self, key: &'static str) {
         self.asked.borrow_mut().push(key);

@@ -46,6 +46,7 @@ proxy_url = "http://proxy.example.com:3128"
 [tenants.acme.delivery]
 order       = "session"
 max_retries = 10
+group       = { max_chunks = 64 }
 "#;
 
 fn read(text: &str) -> Result<Config, ConfigError> {
@@ -307,9 +308,10 @@ fn both_spellings_of_one_setting_are_refused() {
     for (ours, theirs) in [
         ("max_retries = 3", "maxRetries = 3"),
         ("retry_on_401 = true", "retryOn401 = true"),
-        ("max_interval = \"30s\"", "intervalSeconds = 30"),
+        ("group = { max_interval = \"30s\" }", "intervalSeconds = 30"),
     ] {
         let text = GOOD.replace("max_retries = 10", &format!("{ours}\n{theirs}"));
+        let text = text.replace("group       = { max_chunks = 64 }", "");
         let found = complaints(&text);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("is another spelling of"), "{found:?}");
@@ -326,8 +328,32 @@ fn settings_are_accepted_as_people_write_them() {
     let delivery = &config.tenants.values().next().unwrap().delivery;
     assert_eq!(delivery.max_retries, 3);
     assert!(!delivery.retry_on_401);
-    assert_eq!(delivery.max_interval, Duration::from_secs(30));
+    assert_eq!(delivery.group.max_interval, Duration::from_secs(30));
     assert_eq!(delivery.refresh, Refresh::On401);
+}
+
+#[test]
+fn a_group_is_off_or_has_limits() {
+    let group = |line: &str| {
+        let text = GOOD.replace("group       = { max_chunks = 64 }", line);
+        read(&text).map(|config| config.tenants.values().next().unwrap().delivery.group)
+    };
+    assert!(group("group = \"off\"").unwrap().is_alone());
+    let limits = group("group = { max_bytes = \"1MiB\", max_chunks = 8, max_interval = \"5min\" }");
+    let limits = limits.unwrap();
+    assert_eq!((limits.max_bytes, limits.max_chunks), (1 << 20, 8));
+    assert_eq!(limits.max_interval, Duration::from_secs(300));
+    let seconds = group("intervalSeconds = 60\ngroup = { max_chunks = 8 }").unwrap();
+    assert_eq!(seconds.max_interval, Duration::from_secs(60));
+    for wrong in [
+        "group = \"on\"",
+        "group = 3",
+        "group = { max_chunks = 0 }",
+        "group = { max_chunk = 3 }",
+        "group = { max_bytes = 3 }",
+    ] {
+        assert!(group(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -377,7 +403,7 @@ fn included_files_add_tenants_with_their_own_lines_and_secrets() {
     fs::write(&file, format!("{second}\n[store]\npath = \"y\"\n")).unwrap();
     let error = load(&lookup).unwrap_err().to_string();
     assert!(
-        error.contains("globex.toml:20: unknown key \"store\""),
+        error.contains("globex.toml:21: unknown key \"store\""),
         "{error}"
     );
 

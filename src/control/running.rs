@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::model::{ChunkKey, FailureRecord, GateView, TenantId, TokenView, WorkersView};
+use crate::model::{ChunkKey, FailureRecord, GateView, PaceView, TenantId, TokenView, WorkersView};
 use crate::store::{StoreError, StoreView};
 
 use super::trend::Trend;
@@ -18,6 +18,7 @@ use super::wire::{DrainReport, DrainSpec, Finding};
 pub struct Lane {
     pub gate: GateView,
     pub token: Option<TokenView>,
+    pub pace: Option<PaceView>,
     pub last_delivery_s: Option<u64>,
     pub eta_empty_s: Option<u64>,
     /// The newest failure, and of which chunk.

@@ -82,6 +82,7 @@ fn tenant_view(counts: &TenantCounts, lane: Lane, now: Timestamp) -> TenantView 
         eta_empty_s: lane.eta_empty_s,
         gate: lane.gate,
         token: lane.token,
+        pace: lane.pace,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::facts::{self, Case, Failure};
 use super::gate::{Moment, Trial};
+use super::group;
 use super::hold::HoldKind;
 use super::lane::{Lane, ROUTE, ROUTES};
 use super::scheduler::{Scheduler, Turn};
@@ -13,7 +14,11 @@ use super::words;
 use crate::clock::Instant;
 use crate::model::{FailureClass, FailureRecord, Route, Timestamp};
 use crate::platform::Limits;
+use crate::policy::grouping;
 use crate::policy::retry::{self, Disposition, RouteHold, Settle};
+
+/// A budget that is given again within this is only waited for.
+const SOON: Duration = Duration::from_secs(120);
 
 /// What happens to the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +31,6 @@ pub struct Judgement {
 impl Scheduler {
     /// A receipt came.
     pub fn delivered(&mut self, turn: &Turn, limits: &Limits, at: Moment, draw: f64) {
-        let youngest = self.youngest;
         let lane = &mut self.lanes[turn.lane];
         lane.evidence.delivered(&turn.session, turn.number);
         if let Some(session) = lane.sessions.get_mut(&turn.session) {
@@ -37,11 +41,12 @@ impl Scheduler {
         reopen(lane, &kinds, turn.number, at.now);
         lane.limit.delivered(lane.in_flight);
         retry_suspects(lane, turn.number, at.now);
-        lane.tally.delivered.chunks += 1;
+        lane.tally.delivered.chunks += u64::from(turn.parts);
         lane.tally.delivered.bytes += turn.bytes;
         lane.tally.last_delivery = Some((at.now, at.wall));
         lane.rate.add(turn.bytes, at.now);
-        heed_budget(lane, limits, at, (turn.number, youngest), draw);
+        self.heard(turn, limits, at);
+        self.heed_budget(turn, limits, at, draw);
         self.collect_changes(turn.lane);
     }
 
@@ -61,13 +66,35 @@ impl Scheduler {
             at,
             draw,
         };
+        let record = &failure.record;
+        let refused = grouping::refused(record.class, record.status).filter(|_| turn.parts > 1);
+        if let Some(refused) = refused {
+            let judgement = group::break_up(&mut self.lanes[turn.lane], &case, refused);
+            self.heard(turn, limits, at);
+            self.collect_changes(turn.lane);
+            return judgement;
+        }
         let lane = &mut self.lanes[turn.lane];
         note(lane, &case);
         let facts = facts::gather(lane, &case);
-        let disposition = retry::decide(&facts, draw);
+        let mut disposition = retry::decide(&facts, draw);
+        if turn.parts > 1 {
+            let (shared, halve) = grouping::shared_out(disposition);
+            disposition = shared;
+            if halve {
+                group::halve(lane, turn);
+            }
+        }
         apply(lane, &case, disposition);
         hold_route(lane, &case, disposition.route);
-        heed_budget(lane, limits, at, (turn.number, self.youngest), draw);
+        self.heard(turn, limits, at);
+        // A storage host has a budget of its own.
+        let of_domain = failure.route != Route::StoreHost;
+        if let Some(RouteHold::Throttle(wait)) = disposition.route.filter(|_| of_domain) {
+            self.throttle_domain(wait, &trial(&case), turn, at);
+        }
+        self.heed_budget(turn, limits, at, draw);
+        let lane = &mut self.lanes[turn.lane];
         let record = FailureRecord {
             next_try_at: next_try(lane, disposition, at),
             ..failure.record
@@ -78,6 +105,36 @@ impl Scheduler {
             settle: disposition.settle,
             record,
         }
+    }
+
+    /// Whoever spends the same budget waits too.
+    fn throttle_domain(&mut self, wait: Duration, trial: &Trial, turn: &Turn, at: Moment) {
+        let domain = self.lanes[turn.lane].domain;
+        self.pacers.pause(domain, at.now.saturating_add(wait));
+        for lane in self.lanes_of(domain) {
+            self.lanes[lane].gate.throttle(ROUTE, wait, trial, at);
+            self.collect_changes(lane);
+        }
+    }
+
+    /// Nothing is left of a budget that is not given again soon, such as a day's: the lane says so and waits, also over a
+    /// restart. What comes back within minutes is the pacer's business.
+    fn heed_budget(&mut self, turn: &Turn, limits: &Limits, at: Moment, draw: f64) {
+        let (Some(0), Some(reset_in)) = (limits.remaining, limits.reset_in) else {
+            return;
+        };
+        if reset_in <= SOON {
+            return;
+        }
+        let trial = Trial {
+            number: turn.number,
+            youngest: self.youngest,
+            words: words::budget_used_up(limits.allowed),
+            record: None,
+            draw,
+        };
+        let wait = retry::pause(Some(reset_in), 1, draw);
+        self.throttle_domain(wait, &trial, turn, at);
     }
 
     /// The store has set the turn's chunk aside.
@@ -113,6 +170,7 @@ fn note(lane: &mut Lane, case: &Case) {
     let tries = &mut session.tries;
     tries.sequence = turn.sequence;
     tries.sent = tries.sent.saturating_add(1);
+    tries.parts = turn.parts;
     tries.in_doubt = record.class == FailureClass::InDoubt;
     if !matches!(
         record.class,
@@ -166,15 +224,19 @@ fn apply(lane: &mut Lane, case: &Case, disposition: Disposition) {
     }
 }
 
-fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
-    let record = &case.failure.record;
-    let trial = Trial {
+fn trial(case: &Case) -> Trial {
+    Trial {
         number: case.turn.number,
         youngest: case.youngest,
         words: case.failure.words.clone(),
-        record: Some(record.clone()),
+        record: Some(case.failure.record.clone()),
         draw: case.draw,
-    };
+    }
+}
+
+fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
+    let record = &case.failure.record;
+    let trial = trial(case);
     let (gate, route) = (&mut lane.gate, case.failure.route);
     match hold {
         Some(RouteHold::Throttle(wait)) => gate.throttle(route, wait, &trial, case.at),
@@ -213,7 +275,7 @@ fn reopen(lane: &mut Lane, kinds: &[HoldKind], number: u64, now: Instant) {
 }
 
 /// The same of one route.
-fn reopen_route(lane: &mut Lane, kind: HoldKind, route: Route, case: &Case) {
+pub fn reopen_route(lane: &mut Lane, kind: HoldKind, route: Route, case: &Case) {
     if lane.gate.disproved(kind, route, case.turn.number) {
         try_again(lane, case.at.now);
     }
@@ -248,31 +310,6 @@ fn retry_suspects(lane: &mut Lane, number: u64, now: Instant) {
             lane.put_in_place(&id, now);
         }
     }
-}
-
-/// Nothing is left of the platform's budget: the lane waits for the next one rather than for a 429.
-fn heed_budget(
-    lane: &mut Lane,
-    limits: &Limits,
-    at: Moment,
-    (number, youngest): (u64, u64),
-    draw: f64,
-) {
-    let (Some(0), Some(reset_in)) = (limits.remaining, limits.reset_in) else {
-        return;
-    };
-    if reset_in.is_zero() {
-        return;
-    }
-    let trial = Trial {
-        number,
-        youngest,
-        words: words::budget_used_up(limits.allowed),
-        record: None,
-        draw,
-    };
-    let wait = retry::pause(Some(reset_in), 1, draw);
-    lane.gate.throttle(ROUTE, wait, &trial, at);
 }
 
 /// When the chunk is tried again, as far as it can be said.

@@ -10,11 +10,13 @@ use super::evidence::Evidence;
 use super::gate::{Gate, Passage};
 use super::hold::{Hold, HoldKind};
 use super::limit::Limit;
+use super::pace::Domain;
 use super::rate::Rate;
 use super::session::{OnDead, Place, Rules, Session, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
 use crate::model::{ChunkKey, Count, FailureRecord, Route, SessionId, TenantId, Timestamp};
+use crate::policy::grouping::{self, Learned};
 use crate::policy::retry::Limits;
 
 /// The platform's own; the first of the routes that an upload may take.
@@ -54,6 +56,7 @@ pub struct LaneRules {
     pub sessions: Rules,
     /// Requests on the wire at most.
     pub concurrency: usize,
+    pub group: grouping::Limits,
 }
 
 impl LaneRules {
@@ -68,6 +71,7 @@ impl LaneRules {
             on_dead: OnDead::Skip,
         },
         concurrency: 1,
+        group: grouping::Limits::ALONE,
     };
 }
 
@@ -77,6 +81,10 @@ pub struct Lane {
     pub rules: LaneRules,
     pub gate: Gate,
     pub limit: Limit,
+    /// Whose request budget it spends.
+    pub domain: Domain,
+    /// The largest request that its platform takes.
+    pub learned: Learned,
     pub token: TokenState,
     /// Why its slot refused, until it gives a token again.
     pub credential: Option<CredentialHold>,
@@ -100,8 +108,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(tenant: TenantId, rules: LaneRules) -> Self {
+    pub fn new(tenant: TenantId, rules: LaneRules, domain: Domain) -> Self {
         Self {
+            domain,
+            learned: Learned::default(),
             gate: Gate::new(tenant.clone()),
             tenant,
             rules,
@@ -223,6 +233,15 @@ impl Lane {
                 front(&mut self.crashed, &self.sessions, Place::Crashed).filter(|_| !crashed_one)
             })?;
         Some((id, kind))
+    }
+
+    /// It would send more but for its own limit.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.in_flight >= self.limit.now()
+            && self.in_flight > 0
+            && !(self.first.is_empty() && self.ready.is_empty())
+            && !self.asleep
+            && self.passage(now) == Passage::Open
     }
 
     pub fn passage(&self, now: Instant) -> Passage {

@@ -2,20 +2,23 @@
 //!
 //! A pure core decides (`scheduler` and what it is made of: no clock, no chance, no I/O); a thin shell does
 //! (`pool`, `worker`, `settle`, `token`, `drain`). A turn needs, in this order, an open gate, a usable token,
-//! room in its lane and in the pool, and a lease; nothing later is held while waiting for anything earlier,
+//! room in its lane, its domain's pacer, room in the pool and its byte budget, and a lease; nothing later is held while waiting for anything earlier,
 //! because one loop looks at all of them at once and begins a turn only when none is missing.
 
+mod budget;
 mod confirm;
 mod credential;
 mod drain;
 mod evidence;
 mod facts;
 mod gate;
+mod group;
 mod hold;
 mod judge;
 mod kept;
 mod lane;
 mod limit;
+mod pace;
 mod pool;
 mod rate;
 mod scheduler;
@@ -45,6 +48,8 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::model::{SessionId, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
+use crate::policy::grouping;
+use crate::policy::pacing::Pacer;
 use crate::policy::retry::Limits;
 use crate::sabotage::Sabotaged;
 use crate::store::{Store, StoreError};
@@ -78,6 +83,10 @@ pub struct LaneSettings {
     /// How long a missing sequence is waited for.
     pub gap_wait: Duration,
     pub on_dead: OnDead,
+    /// What one request may hold.
+    pub group: grouping::Limits,
+    /// The platform's request budget, where it is known before the first answer.
+    pub requests_per_minute: Option<u64>,
 }
 
 impl LaneSettings {
@@ -91,6 +100,8 @@ impl LaneSettings {
 pub struct Settings {
     /// Uploads in flight, all tenants.
     pub workers: usize,
+    /// What all uploads may hold in memory together; see [`Settings::BYTES`].
+    pub bytes: u64,
     /// Only these tenants' lanes work; the chunks of others stay where they are. `None`: all.
     pub only: Option<Vec<TenantId>>,
     /// How often the store's index is asked whether it is alive; see [`Settings::INDEX_WATCH`].
@@ -100,6 +111,8 @@ pub struct Settings {
 
 impl Settings {
     pub const WORKERS: usize = 16;
+    /// Each upload counts with its length, with 1 MiB at most.
+    pub const BYTES: u64 = 256 << 20;
     /// An index that hangs while nobody needs it is noticed after this and the store's own patience of 5 s; with the
     /// grace of 5 s that stays below the 15 s within which the process has to end.
     pub const INDEX_WATCH: Duration = Duration::from_secs(3);
@@ -256,7 +269,7 @@ impl Drop for Engine {
 
 fn build(deps: &EngineDeps) -> (Scheduler, Vec<LaneParts>) {
     let workers = deps.settings.workers.max(1);
-    let mut core = Scheduler::new(workers);
+    let mut core = Scheduler::new(workers, deps.settings.bytes);
     let mut parts = Vec::new();
     for lane in &deps.lanes {
         let tenant = lane.target.tenant.clone();
@@ -266,6 +279,10 @@ fn build(deps: &EngineDeps) -> (Scheduler, Vec<LaneParts>) {
         };
         let number = core.add_lane(tenant, rules(lane, workers, deps.lanes.len()));
         core.set_asleep(number, asleep);
+        core.join_domain(number, &domain(lane), || match lane.requests_per_minute {
+            Some(requests) => Pacer::with_budget(requests, Duration::from_secs(60)),
+            None => Pacer::default(),
+        });
         parts.push(LaneParts {
             target: Arc::clone(&lane.target),
             token: Arc::clone(&lane.token),
@@ -292,6 +309,19 @@ fn rules(lane: &LaneSettings, workers: usize, lanes: usize) -> LaneRules {
             on_dead: lane.on_dead,
         },
         concurrency: lane.concurrency.clamp(1, most),
+        group: lane.group,
+    }
+}
+
+/// Whose budget a lane spends: a host counts by client.
+fn domain(lane: &LaneSettings) -> String {
+    let target = &lane.target;
+    let rest = target.api_url.split_once("://");
+    let host = rest.map_or(target.api_url.as_str(), |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    match lane.token.client_id() {
+        Some(client) => format!("{host} {client}"),
+        None => format!("{host} of {}", target.tenant),
     }
 }
 

@@ -3,14 +3,19 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::budget::ByteBudget;
 use super::gate::{GateEvent, Moment};
+use super::group;
 use super::hold::{HoldChange, HoldKind};
 use super::lane::{Kind, Lane, LaneRules, TokenState};
+use super::pace::Pacers;
 use super::session::{Session, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
 use crate::model::{ChunkKey, SessionId, SessionKey, TenantId, Timestamp};
 use crate::policy::fairness::Fairness;
+use crate::policy::grouping;
+use crate::policy::pacing::Next;
 use crate::store::{Head, StoredHold};
 
 /// The right to send the next chunk of one session. Ends with [`Scheduler::finish`].
@@ -20,7 +25,12 @@ pub struct Turn {
     pub tenant: TenantId,
     pub session: SessionId,
     pub sequence: u64,
+    /// Of the first chunk; of all its parts once they are taken.
     pub bytes: u64,
+    /// Chunks in the request.
+    pub parts: u32,
+    /// What it may take.
+    pub most: grouping::Limits,
     pub kind: Kind,
     /// Which try of the chunk it is, from 1.
     pub attempt: u32,
@@ -28,7 +38,9 @@ pub struct Turn {
     pub number: u64,
     pub begun_at: Instant,
     /// It was on the wire once when the process ended.
-    crashed: bool,
+    pub(super) crashed: bool,
+    /// What it costs of the byte budget.
+    pub(super) cost: u64,
 }
 
 impl Turn {
@@ -61,9 +73,11 @@ pub enum Pick {
 pub struct Scheduler {
     pub(super) lanes: Vec<Lane>,
     by_tenant: HashMap<TenantId, usize>,
-    fairness: Fairness,
+    pub(super) fairness: Fairness,
+    pub(super) pacers: Pacers,
     workers: usize,
     in_flight: usize,
+    bytes: ByteBudget,
     /// The number of the youngest turn.
     pub(super) youngest: u64,
     /// A chunk that once ended the process is on the wire.
@@ -74,11 +88,13 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    pub fn new(workers: usize) -> Self {
+    pub fn new(workers: usize, bytes: u64) -> Self {
         Self {
             lanes: Vec::new(),
             by_tenant: HashMap::new(),
             fairness: Fairness::default(),
+            pacers: Pacers::default(),
+            bytes: ByteBudget::new(bytes),
             workers: workers.max(1),
             in_flight: 0,
             youngest: 0,
@@ -92,7 +108,8 @@ impl Scheduler {
     pub fn add_lane(&mut self, tenant: TenantId, rules: LaneRules) -> usize {
         let number = self.lanes.len();
         self.by_tenant.insert(tenant.clone(), number);
-        self.lanes.push(Lane::new(tenant, rules));
+        let domain = self.pacers.own();
+        self.lanes.push(Lane::new(tenant, rules, domain));
         number
     }
 
@@ -166,31 +183,54 @@ impl Scheduler {
             return Pick::Wait(None);
         }
         let mut candidates = Vec::new();
+        let mut full = Vec::new();
+        let mut paced: Option<Instant> = None;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
-            if let Some((session, kind)) = lane.candidate(now, self.crashed_one) {
-                candidates.push((number, session, kind));
+            let Some((session, kind)) = lane.candidate(now, self.crashed_one) else {
+                if lane.is_full(now) {
+                    full.push(number);
+                }
+                continue;
+            };
+            match self.pacers.next(lane.domain, now) {
+                Next::Now => candidates.push((number, session, kind)),
+                Next::At(at) => paced = Some(paced.map_or(Instant(at), |p| p.min(Instant(at)))),
+                Next::Answer => {}
             }
         }
         let can_send: Vec<usize> = candidates.iter().map(|(lane, ..)| *lane).collect();
-        let Some(lane) = self.fairness.choose(&can_send) else {
+        let Some(lane) = self.fairness.choose(&can_send, &full) else {
             let wakes = self.lanes.iter().filter_map(|lane| lane.next_wake(now));
-            return Pick::Wait(wakes.min());
+            return Pick::Wait(wakes.chain(paced).min());
         };
         let (_, session, kind) = candidates
             .into_iter()
             .find(|(number, ..)| *number == lane)
             .expect("fairness chooses among the candidates");
-        Pick::Turn(self.turn(lane, session, kind, now))
+        let turn = self.turn(lane, session, kind, now);
+        if !self.bytes.has_room(turn.cost) {
+            // Whoever ends makes room. Nobody smaller goes first, or the large would wait for ever.
+            return Pick::Wait(None);
+        }
+        Pick::Turn(turn)
     }
 
     fn turn(&self, lane: usize, session: SessionId, kind: Kind, now: Instant) -> Turn {
         let entry = &self.lanes[lane].sessions[&session];
         let work = entry.work.as_ref().expect("a candidate has work");
+        let most = group::most(&self.lanes[lane], entry, work, kind, now);
+        let cost = match most.is_alone() {
+            true => work.bytes,
+            false => most.max_bytes,
+        };
         Turn {
             lane,
             tenant: self.lanes[lane].tenant.clone(),
             sequence: work.sequence,
             bytes: work.bytes,
+            parts: 1,
+            most,
+            cost: ByteBudget::cost(cost),
             kind,
             attempt: entry.tries.sent.max(work.counted).saturating_add(1),
             number: self.youngest + 1,
@@ -215,12 +255,18 @@ impl Scheduler {
         self.crashed_one |= turn.crashed;
         self.lanes[turn.lane].begin(&turn.session, turn.kind, turn.begun_at);
         self.fairness.charge(turn.lane, turn.bytes);
+        self.bytes.take(turn.cost);
+        let domain = self.lanes[turn.lane].domain;
+        self.pacers.begin(domain, turn.number, turn.begun_at);
     }
 
     /// The turn is over; `head` is what the store says is next, `Err` if it could not be asked.
     pub fn finish(&mut self, turn: &Turn, head: Result<Option<&Head>, Rest>, at: Moment) {
         self.in_flight -= 1;
         self.crashed_one &= !turn.crashed;
+        self.bytes.give_back(turn.cost);
+        let domain = self.lanes[turn.lane].domain;
+        self.pacers.end(domain, turn.number);
         let lane = &mut self.lanes[turn.lane];
         lane.end(&turn.session, turn.kind);
         match head {

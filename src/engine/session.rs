@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::model::{FailureClass, FailureRecord, Gap, GapReason, Timestamp};
+use crate::policy::grouping::Halving;
 use crate::store::Head;
 
 /// A chunk that was on the wire so many times when the process ended is sent no more.
@@ -38,6 +39,10 @@ pub struct Work {
     /// Counted failures.
     pub counted: u32,
     pub crashes: u32,
+    /// A higher sequence was delivered before.
+    pub late: bool,
+    /// Live chunks of the session, this one among them.
+    pub owed: u64,
     ready_at: Instant,
     gaps_until: Option<Instant>,
     behind_dead: Option<u64>,
@@ -58,6 +63,8 @@ impl Work {
             bytes: head.bytes,
             counted: head.failures,
             crashes: head.crashes,
+            late: head.late,
+            owed: head.owed,
             ready_at: now.saturating_add(head.ready_in),
             gaps_until,
             behind_dead: has(GapReason::Dead)
@@ -82,6 +89,8 @@ pub struct Tries {
     pub last_counted_at: Option<Instant>,
     /// The request may have arrived: it goes again before others.
     pub in_doubt: bool,
+    /// How many chunks the last request held, while there is no verdict on them; 0 otherwise.
+    pub parts: u32,
 }
 
 /// The platform refused this session's chunk, whatever the reason.
@@ -146,6 +155,7 @@ pub struct Session {
     pub reading: bool,
     pub tries: Tries,
     pub refusals: Option<Refusals>,
+    pub halving: Halving,
     pub rest_until: Option<Instant>,
     /// Where its lane has put it.
     pub placed: Option<Place>,
@@ -252,6 +262,7 @@ mod tests {
                     reason: *reason,
                 })
                 .collect(),
+            owed: 1,
         }
     }
 

@@ -9,10 +9,11 @@ use super::judge::Judgement;
 use super::scheduler::Turn;
 use super::shared::Shared;
 use super::words::{self, Client};
-use super::worker::{Next, Ready, next, trouble};
+use super::worker::{Next, Ready, each, next, trouble};
 use crate::auth::{AfterRejection, Rejection, TokenSource};
-use crate::model::{FailureClass, FailureRecord, Route, Token};
+use crate::model::{DeadReason, FailureClass, FailureRecord, Route, Token};
 use crate::platform::{self, Limits};
+use crate::policy::grouping;
 use crate::policy::retry::{Credential, Settle};
 use crate::sabotage::Sabotage;
 use crate::store::{Lease, StoreError};
@@ -21,7 +22,7 @@ pub async fn delivered(
     shared: &Arc<Shared>,
     turn: &Turn,
     token: &Token,
-    lease: Lease,
+    leases: Vec<Lease>,
     limits: Limits,
 ) -> Next {
     let source = &shared.lanes[turn.lane].token;
@@ -30,8 +31,8 @@ pub async fn delivered(
     shared
         .blocking(move |shared| {
             let acked = match shared.lanes[turn.lane].platform.confirms() {
-                Some(_) => lease.confirm(),
-                None => lease.ack(),
+                Some(_) => each(leases, Lease::confirm),
+                None => each(leases, Lease::ack),
             };
             let (at, draw) = (shared.moment(), shared.chance.draw());
             shared.core().delivered(&turn, &limits, at, draw);
@@ -48,7 +49,7 @@ pub async fn failed(
     shared: &Arc<Shared>,
     turn: &Turn,
     token: &Token,
-    ready: Ready,
+    mut ready: Ready,
     failure: platform::Failure,
     limits: Limits,
 ) -> Next {
@@ -56,7 +57,7 @@ pub async fn failed(
     if class == FailureClass::Unauthorized
         && shared.settings.sabotaged.is(Sabotage::DropOnUnauthorized)
     {
-        return delivered(shared, turn, token, ready.lease, limits).await;
+        return delivered(shared, turn, token, ready.leases, limits).await;
     }
     let credential =
         (class == FailureClass::Unauthorized).then(|| reject(shared, turn, token, &failure.record));
@@ -64,8 +65,22 @@ pub async fn failed(
     let turn = turn.clone();
     shared
         .blocking(move |shared| {
+            if turn.parts > 1
+                && matches!(class, FailureClass::DigestMismatch | FailureClass::Damaged)
+            {
+                match sort_out(shared, &turn, ready.leases, &failure.record) {
+                    Ok(Sorted::AllIntact(leases)) => ready.leases = leases,
+                    Ok(Sorted::SetAside) => {
+                        let at = shared.moment();
+                        shared.core().heard(&turn, &limits, at);
+                        return next(shared, &turn);
+                    }
+                    Err(error) => return trouble(shared, &turn, &error),
+                }
+            }
+            let mismatch = class == FailureClass::DigestMismatch;
             let failure = Failure {
-                intact: class != FailureClass::DigestMismatch || is_intact(&ready.lease),
+                intact: !mismatch || turn.parts > 1 || is_intact(&ready.leases[0]),
                 words: match failure.route {
                     Route::StoreHost => words::of_store_host(&failure.record),
                     _ => words::of(&failure.record, &client(source.as_ref())),
@@ -79,7 +94,7 @@ pub async fn failed(
             let judgement = judge(shared, &turn, failure, &limits);
             // A hold is stored before the chunk that shows its need is given back.
             tell_holds(shared);
-            match settle(shared, &turn, ready.lease, judgement) {
+            match settle(shared, &turn, ready.leases, judgement) {
                 Ok(()) => next(shared, &turn),
                 Err(error) => trouble(shared, &turn, &error),
             }
@@ -124,10 +139,16 @@ fn judge(shared: &Shared, turn: &Turn, failure: Failure, limits: &Limits) -> Jud
 fn settle(
     shared: &Shared,
     turn: &Turn,
-    lease: Lease,
+    mut leases: Vec<Lease>,
     judgement: Judgement,
 ) -> Result<(), StoreError> {
     let Judgement { settle, record } = judgement;
+    let grouped = turn.parts > 1;
+    // What is said of several is written down for the first of them, which holds up the others; a refusal that breaks them
+    // up, for none.
+    let of_one = !grouped || grouping::refused(record.class, record.status).is_none();
+    let lease = leases.remove(0);
+    let rest = each(leases, Lease::release);
     tracing::debug!(
         chunk.id = %turn.chunk_key(),
         failure.class = %record.class,
@@ -135,13 +156,14 @@ fn settle(
         code = record.code,
         correlation.id = record.correlation_id,
         attempt = record.attempt,
+        parts = turn.parts,
         settle = ?settle,
         "not delivered: {}",
         record.message
     );
-    match settle {
+    let settled = match settle {
         Settle::Nack { delay, counted } => lease.nack(delay, counted, Some(record)),
-        Settle::Release if speaks_of_the_chunk(record.class) => {
+        Settle::Release if of_one && speaks_of_the_chunk(record.class) => {
             // Given back as it was, and its history says why.
             lease.nack(Duration::ZERO, false, Some(record))
         }
@@ -158,7 +180,45 @@ fn settle(
             shared.core().buried(turn, unproven);
             Ok(())
         }
+    };
+    rest.and(settled)
+}
+
+/// What became of a group of which some part may be damaged.
+enum Sorted {
+    AllIntact(Vec<Lease>),
+    /// The damaged parts are dead letters, the others were given back.
+    SetAside,
+}
+
+/// Reads every part, and sets aside those whose stored bytes are not what was accepted. Blocks.
+fn sort_out(
+    shared: &Shared,
+    turn: &Turn,
+    leases: Vec<Lease>,
+    record: &FailureRecord,
+) -> Result<Sorted, StoreError> {
+    let (intact, broken): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(is_intact);
+    if broken.is_empty() {
+        return Ok(Sorted::AllIntact(intact));
     }
+    let mut result = Ok(());
+    for lease in broken {
+        let part = Turn {
+            sequence: lease.head().sequence,
+            bytes: lease.head().bytes,
+            parts: 1,
+            ..turn.clone()
+        };
+        let buried = lease.bury(DeadReason::Damaged, Some(record.clone()));
+        if buried.is_ok() {
+            tracing::warn!(chunk.id = %part.chunk_key(), "stored chunk is damaged: it is a dead letter");
+            shared.core().buried(&part, false);
+        }
+        result = result.and(buried);
+    }
+    result.and(each(intact, Lease::release))?;
+    Ok(Sorted::SetAside)
 }
 
 /// Throttles and rejected tokens say nothing of a chunk; the hold or the slot remembers them.

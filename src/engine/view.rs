@@ -12,7 +12,8 @@ use super::session::{Place, Stuck, Wait};
 use super::shared::Shared;
 use crate::auth::CredentialHold;
 use crate::model::{
-    ChunkKey, FailureRecord, GateView, HoldView, SessionId, TenantId, Timestamp, TokenView,
+    ChunkKey, FailureRecord, GateView, HoldView, PaceView, SessionId, TenantId, Timestamp,
+    TokenView,
 };
 
 /// One lane now.
@@ -20,6 +21,7 @@ use crate::model::{
 pub struct LaneView {
     pub gate: GateView,
     pub token: Option<TokenView>,
+    pub pace: PaceView,
     pub last_delivery_s: Option<u64>,
     /// Over the last two minutes; `None` if nothing was delivered in them.
     pub bytes_per_second: Option<f64>,
@@ -58,6 +60,7 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
             let view = LaneView {
                 gate: gate(shared, lane, &slot),
                 token: slot.token,
+                pace: core.pace(number, shared.clock.now()),
                 last_delivery_s: lane
                     .tally
                     .last_delivery

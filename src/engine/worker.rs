@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::group;
 use super::scheduler::{Rest, Turn};
 use super::settle;
 use super::shared::Shared;
@@ -20,11 +21,11 @@ const STORE_REST: Duration = Duration::from_secs(5);
 /// What the store says is next for the session, or how long it rests.
 pub type Next = Result<Option<Head>, Rest>;
 
-/// A chunk in hand.
+/// Chunks in hand: one, or a group; lowest sequence first.
 pub struct Ready {
-    pub lease: Lease,
-    payload: Box<dyn Payload>,
-    /// How long ago its stored history begins, where it has counted failures.
+    pub leases: Vec<Lease>,
+    payloads: Vec<Box<dyn Payload>>,
+    /// How long ago the first one's stored history begins, where it has counted failures.
     pub failing_for: Option<Duration>,
 }
 
@@ -44,17 +45,18 @@ pub async fn send(shared: &Arc<Shared>, turn: &Turn, token: Token) -> Next {
         Taken::Ready(ready) => ready,
         Taken::Over(next) => return next,
     };
+    let turn = &grown(shared, turn, &ready);
     let delivery = delivery(shared, turn, &token, &mut ready);
     // An answer that is there counts, even if the abort came with it.
     let answer = tokio::select! {
         biased;
         answer = shared.lanes[turn.lane].platform.deliver(delivery) => answer,
-        () = shared.abort.cancelled() => return give_back(shared, turn, ready.lease).await,
+        () = shared.abort.cancelled() => return give_back(shared, turn, ready.leases).await,
     };
     match answer.verdict {
         Verdict::Delivered { duplicate } => {
-            tracing::debug!(chunk.id = %turn.chunk_key(), duplicate, "delivered");
-            settle::delivered(shared, turn, &token, ready.lease, answer.limits).await
+            tracing::debug!(chunk.id = %turn.chunk_key(), parts = turn.parts, duplicate, "delivered");
+            settle::delivered(shared, turn, &token, ready.leases, answer.limits).await
         }
         Verdict::Failed(failure) => {
             settle::failed(shared, turn, &token, *ready, failure, answer.limits).await
@@ -90,11 +92,11 @@ fn take(shared: &Shared, turn: &Turn) -> Taken {
 }
 
 fn try_take(shared: &Shared, turn: &Turn) -> Result<Option<Ready>, StoreError> {
-    let Some(mut lease) = lease(shared, turn)? else {
+    let Some(lease) = lease(shared, turn)? else {
         return Ok(None);
     };
-    let payload = match lease.payload() {
-        Ok(payload) => payload,
+    let mut payloads = match lease.payload() {
+        Ok(payload) => vec![payload],
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             set_aside(shared, turn, lease)?;
             return Ok(None);
@@ -110,13 +112,38 @@ fn try_take(shared: &Shared, turn: &Turn) -> Result<Option<Ready>, StoreError> {
                 .map(|first| shared.clock.wall().since(first.at))
         }
     };
-    lease.sending()?;
+    let mut leases = vec![lease];
+    for next in group::company(&leases[0], turn.most)? {
+        // What cannot be opened waits for its own turn; the group ends before it.
+        let Ok(payload) = next.payload() else {
+            break;
+        };
+        payloads.push(payload);
+        leases.push(next);
+    }
+    for lease in &mut leases {
+        lease.sending()?;
+    }
     stop_at("on_the_wire");
     Ok(Some(Ready {
-        lease,
-        payload,
+        leases,
+        payloads,
         failing_for,
     }))
+}
+
+/// The turn with all that it took.
+fn grown(shared: &Shared, turn: &Turn, ready: &Ready) -> Turn {
+    let bytes: u64 = ready.leases.iter().map(|lease| lease.head().bytes).sum();
+    let parts = u32::try_from(ready.leases.len()).unwrap_or(u32::MAX);
+    if parts > 1 {
+        shared.core().grew(turn, bytes.saturating_sub(turn.bytes));
+    }
+    Turn {
+        bytes,
+        parts,
+        ..turn.clone()
+    }
 }
 
 /// The lease of exactly the turn's chunk. `None`: a lower sequence came meanwhile, or nothing is owed.
@@ -139,7 +166,9 @@ fn set_aside(shared: &Shared, turn: &Turn, lease: Lease) -> Result<(), StoreErro
 }
 
 fn delivery(shared: &Shared, turn: &Turn, token: &Token, ready: &mut Ready) -> Delivery {
-    let head = ready.lease.head();
+    let head = ready.leases[0].head();
+    let payloads = std::mem::take(&mut ready.payloads);
+    let parts = ready.leases.iter().zip(payloads);
     Delivery {
         target: Arc::clone(&shared.lanes[turn.lane].target),
         token: token.clone(),
@@ -147,19 +176,33 @@ fn delivery(shared: &Shared, turn: &Turn, token: &Token, ready: &mut Ready) -> D
         late: head.late,
         attempt: turn.attempt,
         at: shared.clock.wall(),
-        parts: vec![Part {
-            meta: ready.lease.meta().clone(),
-            payload: std::mem::replace(&mut ready.payload, Box::new(io::empty())),
-        }],
+        parts: parts
+            .map(|(lease, payload)| Part {
+                meta: lease.meta().clone(),
+                payload,
+            })
+            .collect(),
     }
 }
 
-async fn give_back(shared: &Arc<Shared>, turn: &Turn, lease: Lease) -> Next {
+async fn give_back(shared: &Arc<Shared>, turn: &Turn, leases: Vec<Lease>) -> Next {
     let turn = turn.clone();
     shared
-        .blocking(move |shared| match lease.release() {
+        .blocking(move |shared| match each(leases, Lease::release) {
             Ok(()) => next(shared, &turn),
             Err(error) => trouble(shared, &turn, &error),
         })
         .await
+}
+
+/// Settles every one, whatever becomes of the others; the first error.
+pub fn each(
+    leases: impl IntoIterator<Item = Lease>,
+    settle: impl Fn(Lease) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    for lease in leases {
+        result = result.and(settle(lease));
+    }
+    result
 }

@@ -15,7 +15,7 @@ pub use failure::{DeadReason, FailureClass, FailureRecord, Missing, Route};
 pub use ids::{HostName, IdError, SessionId, SessionKey, TenantId};
 pub use lifecycle::ChunkState;
 pub use snapshot::{
-    Balance, Count, Counts, DiskUse, GateState, GateView, HoldView, Snapshot, TenantView,
+    Balance, Count, Counts, DiskUse, GateState, GateView, HoldView, PaceView, Snapshot, TenantView,
     TokenView, WorkersView,
 };
 pub use time::{Timestamp, TimestampError};

@@ -101,6 +101,34 @@ pub struct TenantView {
     pub eta_empty_s: Option<u64>,
     pub gate: GateView,
     pub token: Option<TokenView>,
+    /// `None` where no engine runs.
+    #[serde(default)]
+    pub pace: Option<PaceView>,
+}
+
+/// What a tenant's requests are limited by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PaceView {
+    /// Of everyone on this host who spends the same budget.
+    pub requests_per_minute: u64,
+    /// Of what is spent of the budget, as far as it can be told.
+    pub share_percent: u64,
+    /// What the platform's headers told: the budget, what is left of it, and for how long.
+    pub allowed: Option<u64>,
+    pub remaining: Option<u64>,
+    pub reset_in_s: Option<u64>,
+    pub window_s: Option<u64>,
+    /// Sessions with work.
+    pub sessions: u64,
+    pub in_flight: u64,
+    /// Uploads at once, at present.
+    pub concurrency: u64,
+    /// What a request may hold; one chunk where groups are off.
+    pub group_chunks: u64,
+    pub group_bytes: u64,
+    pub group_interval_s: u64,
+    /// Learned from the platform's refusals.
+    pub group_learned_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -3,6 +3,10 @@
 
 pub mod backoff;
 pub mod fairness;
+pub mod fit;
+pub mod grouping;
+pub mod pacing;
 pub mod probe;
 pub mod refresh;
 pub mod retry;
+mod share;

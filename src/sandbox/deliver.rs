@@ -132,11 +132,13 @@ pub(super) fn allowed(
     }
     let mut reply = within_rights(world, name, head, scopes)
         .and_then(|()| permitted(world, name, user.is_some()))
-        .and_then(|()| within_quota(world, name, now))
+        .and_then(|()| within_quota(world, name, head.token.as_deref(), now))
         .and_then(|()| work(world, name))
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
-        reply.headers.extend(quota.headers(now, head.wall_seconds));
+        reply
+            .headers
+            .extend(quota.headers(head.token.as_deref(), now, head.wall_seconds));
     }
     reply
 }
@@ -231,7 +233,12 @@ fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
     Ok(())
 }
 
-fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
+fn within_quota(
+    world: &mut World,
+    name: &str,
+    token: Option<&str>,
+    now: Duration,
+) -> Result<(), Reply> {
     let tenant = world
         .tenants
         .get_mut(name)
@@ -239,10 +246,10 @@ fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Repl
     let Some(quota) = &mut tenant.settings.quota else {
         return Ok(());
     };
-    if quota.take(now) {
+    if quota.take(token, now) {
         return Ok(());
     }
-    let seconds = quota.reset_seconds(now);
+    let seconds = quota.reset_seconds(token, now);
     Err(Reply::error(
         429,
         "too.many.requests",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::fields::Fields;
-use super::quota::{Dialect, Quota};
+use super::quota::{Dialect, Per, Quota, Window};
 use super::reply::Reply;
 use super::rights::{self, Rights};
 
@@ -225,18 +225,37 @@ fn quota(value: &Value) -> Result<Option<Quota>, Reply> {
     if value.is_null() {
         return Ok(None);
     }
-    let fields = Fields::of(value, "quota.", &["requests", "window_ms", "dialect"])?;
+    let fields = Fields::of(
+        value,
+        "quota.",
+        &["requests", "window_ms", "dialect", "per", "window"],
+    )?;
     let dialect = match fields.optional("dialect") {
         None => Dialect::Inin,
         Some(_) => Dialect::named(fields.text("dialect")?).ok_or_else(|| {
             fields.refuse("dialect", "is none of inin, x, x-epoch, ratelimit, none")
         })?,
     };
-    Ok(Some(Quota::new(
+    let word = |key| match fields.optional(key) {
+        None => Ok(None),
+        Some(_) => fields.text(key).map(Some),
+    };
+    let mut quota = Quota::new(
         fields.count("requests")?,
         Duration::from_millis(fields.count("window_ms")?),
         dialect,
-    )))
+    );
+    quota.per = match word("per")? {
+        None | Some("client") => Per::Client,
+        Some("token") => Per::Token,
+        Some(_) => return Err(fields.refuse("per", "is none of client, token")),
+    };
+    quota.counts = match word("window")? {
+        None | Some("fixed") => Window::Fixed,
+        Some("sliding") => Window::Sliding,
+        Some(_) => return Err(fields.refuse("window", "is none of fixed, sliding")),
+    };
+    Ok(Some(quota))
 }
 
 #[cfg(test)]
@@ -255,6 +274,14 @@ mod tests {
             (json!({"disabled": "yes"}), "disabled"),
             (json!({"token_endpoint": "off"}), "token_endpoint"),
             (json!({"quota": {"requests": 1}}), "quota.window_ms"),
+            (
+                json!({"quota": {"requests": 1, "window_ms": 1, "per": "user"}}),
+                "quota.per",
+            ),
+            (
+                json!({"quota": {"requests": 1, "window_ms": 1, "window": "open"}}),
+                "quota.window",
+            ),
             (
                 json!({"quota": {"requests": 1, "window_ms": 1, "dialect": "z"}}),
                 "quota.dialect",

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
-use crate::config::{Config, OnDead, Tenant};
+use crate::config::{Config, OnDead, Tenant, Transport};
 use crate::control::Refusal;
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
 use crate::control::wire::{DrainReport, DrainSpec, Finding};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
+use crate::policy::grouping;
 use crate::store::{Store, StoreError, StoreView};
 
 use super::check;
@@ -99,6 +100,7 @@ fn settings(config: &Config, role: &Role) -> engine::Settings {
     let nobody = (role.command == "check").then(Vec::new);
     engine::Settings {
         workers: config.pool.workers,
+        bytes: engine::Settings::BYTES,
         only: nobody.or_else(|| role.only.clone().map(|tenant| vec![tenant])),
         index_watch: engine::Settings::INDEX_WATCH,
         sabotaged: config.store_settings().sabotaged,
@@ -125,6 +127,12 @@ fn lane(tenant: &Tenant, slots: &Slots, platform: Arc<dyn Platform>) -> LaneSett
             OnDead::Skip => engine::OnDead::Skip,
             OnDead::Hold => engine::OnDead::Hold,
         },
+        group: match tenant.transport {
+            Transport::Json | Transport::Binary => delivery.group,
+            // Each part would be a request of its own all the same, and of a refused group some could be stored.
+            Transport::Presigned => grouping::Limits::ALONE,
+        },
+        requests_per_minute: delivery.requests_per_minute,
     }
 }
 
@@ -194,6 +202,7 @@ impl Running for Work {
                 eta_empty_s: view.eta_s(left),
                 gate: view.gate,
                 token: view.token,
+                pace: Some(view.pace),
                 last_delivery_s: view.last_delivery_s,
                 last_failure: view.last_failure,
             };

@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::index::{Change, IndexFault, Owed, RowKey, segment_of};
 use super::inner::{Inner, SegmentSlot, index_lost};
 use super::intervals::Intervals;
+use super::sessions::SessionState;
 use super::types::Head;
 use super::word::{Slot, Word};
 use crate::model::{ChunkKey, ChunkState, Gap, GapReason, SessionKey};
@@ -61,6 +62,34 @@ pub fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate
     }
 }
 
+/// The owed chunk of exactly this sequence. A row that lags behind its word is left to [`candidate`].
+pub fn following(
+    inner: &Inner,
+    session: &SessionKey,
+    sequence: u64,
+) -> Result<Option<Candidate>, StoreError> {
+    let asked = session.clone();
+    let found = inner
+        .index
+        .ask(move |tables| tables.owed(&asked, sequence))
+        .map_err(|fault| index_lost(&fault))?;
+    let Some((row, owed)) = found else {
+        return Ok(None);
+    };
+    let Some(slot) = segment_of(&row).and_then(|segment| inner.slot(segment)) else {
+        return Err(disagrees(inner, session, "a row names no segment"));
+    };
+    let Slot::Word(word) = slot.segment.read_word(owed.ordinal)? else {
+        return Ok(None);
+    };
+    Ok((word.state == ChunkState::Live).then_some(Candidate {
+        row,
+        owed,
+        slot,
+        word,
+    }))
+}
+
 pub fn disagrees(inner: &Inner, session: &SessionKey, what: &'static str) -> StoreError {
     let fault = IndexFault::Disagrees {
         what,
@@ -74,10 +103,6 @@ pub fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -
     let sessions = inner.sessions();
     let state = sessions.by_key.get(session).cloned().unwrap_or_default();
     drop(sessions);
-    let ready_in = match state.delay {
-        Some(delay) if delay.sequence == owed.sequence => delay.until.left(inner.clock.as_ref()),
-        _ => Duration::ZERO,
-    };
     let late = state
         .delivered_high
         .is_some_and(|high| high > owed.sequence);
@@ -91,6 +116,25 @@ pub fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -
         _ => Vec::new(),
     };
     Head {
+        late,
+        gaps,
+        ..plain(inner, &state, owed, word)
+    }
+}
+
+/// A chunk directly behind another that goes out in the same request: nothing lies between them, and if that one is not
+/// late, neither is this.
+pub fn describe_following(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -> Head {
+    let mut sessions = inner.sessions();
+    plain(inner, sessions.entry(session), owed, word)
+}
+
+fn plain(inner: &Inner, state: &SessionState, owed: &Owed, word: &Word) -> Head {
+    let ready_in = match state.delay {
+        Some(delay) if delay.sequence == owed.sequence => delay.until.left(inner.clock.as_ref()),
+        _ => Duration::ZERO,
+    };
+    Head {
         sequence: owed.sequence,
         number: owed.number,
         bytes: owed.bytes,
@@ -98,9 +142,10 @@ pub fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -
         ready_in,
         failures: word.failures.into(),
         crashes: word.crashes.into(),
-        late,
+        late: false,
         promoted: state.promoted,
-        gaps,
+        gaps: Vec::new(),
+        owed: state.owed,
     }
 }
 

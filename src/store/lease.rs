@@ -23,11 +23,11 @@ use crate::sabotage::{Sabotage, stop_at};
 
 /// The right to settle one chunk. Dropping it releases the chunk.
 pub struct Lease {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     slot: Arc<SegmentSlot>,
-    session: SessionKey,
+    pub(super) session: SessionKey,
     row: RowKey,
-    owed: Owed,
+    pub(super) owed: Owed,
     frame: FrameHead,
     meta: ChunkMeta,
     head: Head,
@@ -41,18 +41,22 @@ pub fn lease(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, 
         let Some(state) = sessions.by_key.get_mut(session) else {
             return Ok(None);
         };
-        if state.leased || state.owed == 0 {
+        if state.leased > 0 || state.owed == 0 {
             return Ok(None);
         }
-        state.leased = true;
+        state.leased = 1;
     }
     let taken = take(inner, session);
-    if !matches!(taken, Ok(Some(_)))
-        && let Some(state) = inner.sessions().by_key.get_mut(session)
-    {
-        state.leased = false;
+    if !matches!(taken, Ok(Some(_))) {
+        give_back(inner, session);
     }
     taken
+}
+
+pub fn give_back(inner: &Inner, session: &SessionKey) {
+    if let Some(state) = inner.sessions().by_key.get_mut(session) {
+        state.leased = state.leased.saturating_sub(1);
+    }
 }
 
 fn take(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, StoreError> {
@@ -73,18 +77,13 @@ fn take(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, Store
             return Err(disagrees(inner, session, "a row points to another chunk"));
         }
         let head = describe(inner, session, &owed, &word);
-        return Ok(Some(Lease {
-            inner: Arc::clone(inner),
-            slot,
-            session: session.clone(),
+        let found = Candidate {
             row,
             owed,
-            frame,
-            meta,
-            head,
-            sending: word.sending,
-            settled: false,
-        }));
+            slot,
+            word,
+        };
+        return Ok(Some(Lease::of(inner, found, frame, meta, head)));
     }
     Ok(None)
 }
@@ -183,6 +182,27 @@ fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, deli
 }
 
 impl Lease {
+    pub(super) fn of(
+        inner: &Arc<Inner>,
+        found: Candidate,
+        frame: FrameHead,
+        meta: ChunkMeta,
+        head: Head,
+    ) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            slot: found.slot,
+            session: meta.key.session_key(),
+            row: found.row,
+            owed: found.owed,
+            frame,
+            meta,
+            head,
+            sending: found.word.sending,
+            settled: false,
+        }
+    }
+
     pub fn meta(&self) -> &ChunkMeta {
         &self.meta
     }
@@ -319,7 +339,7 @@ impl Lease {
 
     fn end(&mut self) {
         self.settled = true;
-        self.inner.sessions().entry(&self.session).leased = false;
+        give_back(&self.inner, &self.session);
     }
 }
 

@@ -11,6 +11,7 @@ mod enqueue;
 mod error;
 mod frame;
 mod fsck;
+mod group;
 mod head;
 mod header;
 mod index;

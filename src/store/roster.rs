@@ -104,7 +104,7 @@ fn summary(inner: &Inner, key: SessionKey, state: &SessionState) -> SessionSumma
         owed: state.owed,
         dead: dead_of(inner, &key),
         purged: purged.unwrap_or(0),
-        leased: state.leased,
+        leased: state.leased > 0,
         promoted: state.promoted,
         ended_at: state.ended_at,
         changed_at: state.changed_at,

@@ -17,8 +17,8 @@ pub struct SessionState {
     pub owed: u64,
     /// The highest sequence that was delivered.
     pub delivered_high: Option<u64>,
-    /// A lease of the session is out.
-    pub leased: bool,
+    /// Leases of the session that are out: one, or those of a group.
+    pub leased: u32,
     /// The head failed and waits.
     pub delay: Option<Delay>,
     pub changed_at: Timestamp,
@@ -87,7 +87,7 @@ impl Sessions {
                 running_ms: quiet_from,
             });
             let aged = running_ms.saturating_sub(quiet_from) > remember_ms;
-            state.owed == 0 && !state.leased && (aged || state.accepted.is_empty())
+            state.owed == 0 && state.leased == 0 && (aged || state.accepted.is_empty())
         };
         let forgotten = self.by_key.extract_if(|_, state| old(state));
         forgotten.map(|(key, _)| key).collect()

@@ -92,6 +92,8 @@ pub struct Head {
     /// Sequences between the last delivered one (or, before any, the session's lowest) and this one that will not come,
     /// lowest first.
     pub gaps: Vec<Gap>,
+    /// Live chunks of the session, this one among them.
+    pub owed: u64,
 }
 
 #[derive(Debug, Clone, Default)]

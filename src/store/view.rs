@@ -26,13 +26,11 @@ pub fn view(inner: &Inner) -> StoreView {
             let Some(counts) = tenants.get_mut(&key.tenant) else {
                 continue;
             };
-            if state.leased {
-                counts.leased.chunks += 1;
-            }
+            counts.leased.chunks += u64::from(state.leased);
             let waits = state.delay.is_some_and(|delay| {
                 !delay.until.left(inner.clock.as_ref()).is_zero() && state.owed > 0
             });
-            if waits && !state.leased {
+            if waits && state.leased == 0 {
                 counts.delayed.chunks += 1;
             }
         }

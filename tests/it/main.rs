@@ -11,6 +11,7 @@ mod grants;
 mod holders;
 mod index_loss;
 mod inputs;
+mod keys;
 mod kill;
 mod main_job;
 mod platform_faults;

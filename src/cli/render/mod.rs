@@ -7,6 +7,7 @@ mod drain;
 mod hold;
 mod sessions;
 mod stats;
+mod tenant;
 mod why;
 
 pub use dead::{dead_letters, letter};
@@ -16,6 +17,7 @@ pub use drain::{drain_line, drain_table};
 pub use hold::hold_line;
 pub use sessions::{session, session_ended, session_promoted, sessions};
 pub use stats::{balance_line, fsck, stats, tenants};
+pub use tenant::tenant;
 pub use why::why;
 
 use comfy_table::{CellAlignment, Table, presets};

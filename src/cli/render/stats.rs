@@ -180,6 +180,8 @@ pub fn tenants(snapshot: &Snapshot, now: Timestamp) -> String {
             "TOKEN",
             "WAITING",
             "DEAD",
+            "REQUESTS/MIN",
+            "LEFT",
             "LAST DELIVERY",
         ],
         3,
@@ -195,10 +197,24 @@ pub fn tenants(snapshot: &Snapshot, now: Timestamp) -> String {
             token_word(view),
             words::count(view.counts.backlog().chunks),
             words::count(view.counts.dead.chunks),
+            pace_words(view).0,
+            pace_words(view).1,
             last,
         ]);
     }
     format!("{}\n{}", table.trim_fmt(), hold_lines(snapshot, now))
+}
+
+/// Requests a minute, and what is left of the budget that the platform tells of.
+fn pace_words(view: &TenantView) -> (String, String) {
+    let Some(pace) = &view.pace else {
+        return ("-".to_owned(), "-".to_owned());
+    };
+    let left = match (pace.remaining, pace.allowed) {
+        (Some(left), Some(allowed)) => format!("{left} of {allowed}"),
+        _ => "-".to_owned(),
+    };
+    (words::count(pace.requests_per_minute), left)
 }
 
 /// `worker fsck`.

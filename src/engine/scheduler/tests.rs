@@ -51,7 +51,7 @@ impl Table {
     /// Lanes with sessions that never run out of chunks.
     fn new(workers: usize, lanes: &[(&str, &[&str])]) -> Self {
         let mut table = Self {
-            scheduler: Scheduler::new(workers),
+            scheduler: Scheduler::new(workers, u64::MAX),
             now: Instant(Duration::from_secs(10_000)),
             crashes: HashMap::new(),
             next: HashMap::new(),
@@ -87,6 +87,7 @@ impl Table {
             late: false,
             promoted: false,
             gaps: vec![],
+            owed: 1,
         }
     }
 
@@ -479,4 +480,14 @@ fn throttles_grow_the_own_pause_once_a_round() {
         panic!("the lane is throttled");
     };
     assert!(until.since(table.now) <= Duration::from_secs(1));
+}
+
+#[test]
+fn large_requests_wait_for_the_byte_budget_and_none_overtakes_them() {
+    let mut table = Table::new(16, &[("acme", &["a", "b", "c", "d"])]);
+    table.scheduler.bytes = ByteBudget::new(2500);
+    let turns = table.turns();
+    assert_eq!(turns.len(), 2, "1000 bytes each");
+    table.deliver(&turns[0]);
+    assert_eq!(table.turns().len(), 1);
 }

@@ -1,8 +1,12 @@
 //! The real engine over the real store, in virtual time, against a platform and a token endpoint that follow a script.
 
 mod credentials;
+mod cycles;
 mod drains;
 mod failures;
+mod figures;
+mod groups;
+mod meter;
 mod order;
 mod running;
 mod stage;

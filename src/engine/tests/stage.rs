@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::meter::Meter;
 use crate::auth::{About, Claims, Grant, MintFailure, Minted, Minting, Refusal, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant, RuntimeClock};
@@ -24,6 +26,7 @@ use crate::model::{
 use crate::platform::{
     Answer, Answering, Delivery, Failure, Limits, Platform, ReceiptPolicy, Target, Verdict,
 };
+use crate::policy::grouping;
 use crate::sabotage::Sabotaged;
 use crate::store::{self, DeadFilter, DeadLetter, NewChunk, SequenceChoice, Store};
 
@@ -36,13 +39,23 @@ pub const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct Seen {
     pub tenant: String,
     pub session: String,
+    /// The first part's, and how many there are.
     pub sequence: u64,
+    pub parts: u64,
+    /// Of all payloads.
+    pub bytes: u64,
     pub attempt: u32,
     pub late: bool,
     pub gaps: Vec<Gap>,
     pub token: String,
     /// Since the stage was set.
     pub at: Duration,
+}
+
+impl Seen {
+    pub fn sequences(&self) -> std::ops::Range<u64> {
+        self.sequence..self.sequence + self.parts
+    }
 }
 
 /// What it does about it.
@@ -100,6 +113,12 @@ pub struct ScriptedPlatform {
     ledger: Mutex<Ledger>,
     takes: Mutex<Duration>,
     limits: Mutex<Limits>,
+    /// A tenant's quota; engines that share one are told apart by their seed.
+    meters: Mutex<BTreeMap<String, Arc<Mutex<Meter>>>>,
+    engine: Mutex<u64>,
+    jitter: Mutex<fastrand::Rng>,
+    /// Until when a refusal that was read forbids a tenant to begin anything, and how often that happened.
+    forbidden: Mutex<(BTreeMap<String, Duration>, u64)>,
     started: tokio::time::Instant,
 }
 
@@ -126,11 +145,52 @@ impl ScriptedPlatform {
         let mut ledger = self.ledger.lock().unwrap();
         let session = (seen.tenant.clone(), seen.session.clone());
         let stored = ledger.stored.entry(session).or_default();
-        let duplicate = stored.contains(&seen.sequence);
-        if !duplicate {
-            stored.push(seen.sequence);
+        let mut duplicate = false;
+        for sequence in seen.sequences() {
+            if stored.contains(&sequence) {
+                duplicate = true;
+            } else {
+                stored.push(sequence);
+            }
         }
         duplicate
+    }
+}
+
+impl ScriptedPlatform {
+    /// The quota's answer, where there is one. Requests overtake each other on the way there and back.
+    async fn count(&self, seen: &Seen, takes: Duration) -> Option<(bool, Limits)> {
+        let meter = self.meters.lock().unwrap().get(&seen.tenant).cloned()?;
+        {
+            let mut forbidden = self.forbidden.lock().unwrap();
+            let until = forbidden.0.get(&seen.tenant).copied().unwrap_or_default();
+            forbidden.1 += u64::from(seen.at < until);
+        }
+        let (there, back) = {
+            let mut random = self.jitter.lock().unwrap();
+            (random.f64(), random.f64())
+        };
+        tokio::time::sleep(takes.mul_f64(there)).await;
+        let engine = *self.engine.lock().unwrap();
+        let counted = (meter.lock().unwrap()).count(self.started.elapsed(), engine);
+        tokio::time::sleep(takes.mul_f64(back)).await;
+        Some(counted)
+    }
+
+    fn refuse(&self, seen: &Seen, limits: Limits, at: Timestamp) -> Answer {
+        let wait = limits.reset_in.unwrap_or_default();
+        let until = self.started.elapsed() + wait;
+        let mut forbidden = self.forbidden.lock().unwrap();
+        forbidden.0.insert(seen.tenant.clone(), until);
+        let mut record = record(FailureClass::Throttled, Some(429));
+        record.at = at;
+        let verdict = Verdict::Failed(Failure {
+            record,
+            retry_after: Some(wait),
+            conflict: false,
+            route: Route::Deliver,
+        });
+        Answer { verdict, limits }
     }
 }
 
@@ -146,12 +206,25 @@ impl Drop for OnTheWire<'_> {
 impl Platform for ScriptedPlatform {
     fn deliver(&self, mut delivery: Delivery) -> Answering<'_> {
         Box::pin(async move {
-            let part = &mut delivery.parts[0];
-            let mut payload = Vec::new();
-            part.payload.read_to_end(&mut payload).unwrap();
-            assert_eq!(Digest::of(&payload), part.meta.digest);
-            let key = &part.meta.key;
+            let mut bytes = 0;
+            let mut damaged = false;
+            for part in &mut delivery.parts {
+                let mut payload = Vec::new();
+                match part.payload.read_to_end(&mut payload) {
+                    Ok(_) => assert_eq!(Digest::of(&payload), part.meta.digest),
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+                        damaged = true;
+                    }
+                }
+                bytes += payload.len() as u64;
+            }
+            let sequences = delivery.parts.iter().map(|part| part.meta.key.sequence);
+            assert!(sequences.is_sorted_by(|a, b| a + 1 == *b), "contiguous");
+            let key = &delivery.parts[0].meta.key;
             let seen = Seen {
+                parts: delivery.parts.len() as u64,
+                bytes,
                 tenant: key.tenant.to_string(),
                 session: key.session.to_string(),
                 sequence: key.sequence,
@@ -164,9 +237,21 @@ impl Platform for ScriptedPlatform {
             self.begins(&seen);
             let on_the_wire = OnTheWire(self, seen);
             let takes = *self.takes.lock().unwrap();
-            tokio::time::sleep(takes).await;
             let seen = &on_the_wire.1;
-            let reply = (self.script.lock().unwrap())(seen);
+            if let Some((within, limits)) = self.count(seen, takes).await {
+                if !within {
+                    return self.refuse(seen, limits, delivery.at);
+                }
+                let verdict = Verdict::Delivered {
+                    duplicate: self.store(seen),
+                };
+                return Answer { verdict, limits };
+            }
+            tokio::time::sleep(takes).await;
+            let reply = match damaged {
+                true => Reply::fail(FailureClass::Damaged, None),
+                false => (self.script.lock().unwrap())(seen),
+            };
             let verdict = match reply {
                 Reply::Store => Verdict::Delivered {
                     duplicate: self.store(seen),
@@ -197,6 +282,9 @@ pub struct ScriptedGrant {
     pub refusal: Mutex<Option<Refusal>>,
     pub hangs: Mutex<bool>,
     pub life: Mutex<Duration>,
+    /// Tenants of one client spend one request budget.
+    pub client: Mutex<String>,
+    pub asked: Mutex<u64>,
 }
 
 impl Default for ScriptedGrant {
@@ -207,6 +295,8 @@ impl Default for ScriptedGrant {
             refusal: Mutex::default(),
             hangs: Mutex::default(),
             life: Mutex::new(HOUR),
+            client: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 }
@@ -214,6 +304,7 @@ impl Default for ScriptedGrant {
 impl Grant for ScriptedGrant {
     fn mint(&self) -> Minting<'_> {
         Box::pin(async move {
+            *self.asked.lock().unwrap() += 1;
             let hangs = *self.hangs.lock().unwrap();
             if hangs {
                 std::future::pending::<()>().await;
@@ -239,7 +330,7 @@ impl Grant for ScriptedGrant {
     fn about(&self) -> About {
         About {
             endpoint: "https://login.test".into(),
-            client_id: "5b1c9e".into(),
+            client_id: self.client.lock().unwrap().clone(),
             secret_file: "acme.secret".into(),
             grant: "client_credentials",
             ..About::default()
@@ -277,6 +368,12 @@ impl Clock for JumpingClock {
     }
 }
 
+fn grant_of(client: &str) -> Arc<ScriptedGrant> {
+    let grant = ScriptedGrant::default();
+    *grant.client.lock().unwrap() = client.to_owned();
+    Arc::new(grant)
+}
+
 pub struct Stage {
     dir: tempfile::TempDir,
     pub clock: Arc<JumpingClock>,
@@ -287,6 +384,8 @@ pub struct Stage {
     pub workers: usize,
     pub on_dead: OnDead,
     pub concurrency: usize,
+    /// One chunk a request, unless a test is about groups.
+    pub group: grouping::Limits,
     pub seed: u64,
     pub store_defects: Sabotaged,
     store: Option<Store>,
@@ -313,13 +412,18 @@ impl Stage {
                 ledger: Mutex::default(),
                 takes: Mutex::new(Duration::from_millis(50)),
                 limits: Mutex::default(),
+                meters: Mutex::default(),
+                engine: Mutex::default(),
+                jitter: Mutex::new(fastrand::Rng::with_seed(11)),
+                forbidden: Mutex::default(),
                 started: tokio::time::Instant::now(),
             }),
-            grants: tenants.iter().map(|_| Arc::default()).collect(),
+            grants: tenants.iter().map(|name| grant_of(name)).collect(),
             tenants: tenants.iter().map(|name| name.parse().unwrap()).collect(),
             workers: 16,
             on_dead: OnDead::Skip,
             concurrency: 4,
+            group: grouping::Limits::ALONE,
             seed: 1,
             store_defects: Sabotaged::NONE,
             store: None,
@@ -367,6 +471,44 @@ impl Stage {
         *self.platform.limits.lock().unwrap() = limits;
     }
 
+    /// From now on a tenant's requests are counted.
+    pub fn meter(&self, tenant: &str, meter: &Arc<Mutex<Meter>>) {
+        *self.platform.engine.lock().unwrap() = self.seed;
+        let mut meters = self.platform.meters.lock().unwrap();
+        meters.insert(tenant.to_owned(), Arc::clone(meter));
+    }
+
+    /// Requests that began although a refusal which had been read forbade it.
+    pub fn inside_forbidden(&self) -> u64 {
+        self.platform.forbidden.lock().unwrap().1
+    }
+
+    /// Accepts these sequences of many sessions, `s0`, `s1` and so on, in several threads.
+    pub fn accept_all(
+        &self,
+        tenant: &str,
+        sessions: u64,
+        sequences: std::ops::Range<u64>,
+        bytes: usize,
+    ) {
+        let payload = vec![7_u8; bytes];
+        std::thread::scope(|scope| {
+            for part in 0..16 {
+                let (payload, sequences) = (&payload, sequences.clone());
+                scope.spawn(move || {
+                    for sequence in sequences {
+                        for session in (part..sessions).step_by(16) {
+                            let key = key(tenant, &format!("s{session}"), sequence);
+                            self.accept_bytes(&key, payload);
+                        }
+                    }
+                });
+            }
+        });
+        let last = key(tenant, "s0", 0).session_key();
+        self.store().head(&last).unwrap();
+    }
+
     /// Accepts one chunk, and returns when the index knows it.
     pub fn put(&self, tenant: &str, session: &str, sequence: u64) {
         let key = key(tenant, session, sequence);
@@ -377,6 +519,10 @@ impl Stage {
 
     /// Accepts one chunk.
     pub fn accept(&self, key: &ChunkKey) {
+        self.accept_bytes(key, format!("{key}").as_bytes());
+    }
+
+    fn accept_bytes(&self, key: &ChunkKey, mut payload: &[u8]) {
         let chunk = NewChunk {
             tenant: key.tenant.clone(),
             session: key.session.clone(),
@@ -387,10 +533,7 @@ impl Stage {
             last: false,
             length: None,
         };
-        let payload = format!("{key}").into_bytes();
-        self.store()
-            .enqueue(chunk, &mut payload.as_slice())
-            .unwrap();
+        self.store().enqueue(chunk, &mut payload).unwrap();
     }
 
     /// Sequences 0 to `count` of each session.
@@ -424,6 +567,8 @@ impl Stage {
             min_retry_span: LaneSettings::MIN_RETRY_SPAN,
             gap_wait: LaneSettings::GAP_WAIT,
             on_dead: self.on_dead,
+            group: self.group,
+            requests_per_minute: None,
         }
     }
 
@@ -447,6 +592,7 @@ impl Stage {
             chance: chance.clone(),
             settings: Settings {
                 workers: self.workers,
+                bytes: Settings::BYTES,
                 only: None,
                 // A day of virtual time has 28,800 of the usual ones.
                 index_watch: HOUR,
@@ -461,6 +607,38 @@ impl Stage {
         self.stop(Duration::from_secs(5)).await;
         self.reopen();
         self.start().await;
+    }
+
+    /// Ends like a killed process, and starts again.
+    pub async fn kill(&mut self) {
+        self.stop(Duration::ZERO).await;
+        // What the disk has now is what a killed process leaves; the store itself has threads to end.
+        let left = tempfile::tempdir().unwrap();
+        copy_dir(self.dir.path(), left.path());
+        self.store.take().unwrap().close().unwrap();
+        self.dir = left;
+        self.open();
+        self.start().await;
+    }
+
+    /// Flips a bit of a stored payload that [`Stage::put`] wrote.
+    pub fn damage(&self, key: &ChunkKey) {
+        let payload = format!("{key}").into_bytes();
+        for entry in std::fs::read_dir(self.dir.path().join("segments")).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let found = bytes
+                .windows(payload.len())
+                .position(|part| part == payload);
+            if let Some(at) = found {
+                bytes[at] ^= 1;
+                // In place: the store has the file open.
+                let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_all(&bytes).unwrap();
+                return;
+            }
+        }
+        panic!("{key} is not stored");
     }
 
     /// Closes the store and opens it again.
@@ -499,6 +677,11 @@ impl Stage {
         self.platform.ledger.lock().unwrap().requests.clone()
     }
 
+    /// Since the stage was set.
+    pub fn platform_time(&self) -> Duration {
+        self.platform.started.elapsed()
+    }
+
     pub fn most_on_the_wire(&self) -> usize {
         self.platform.ledger.lock().unwrap().most_on_the_wire
     }
@@ -527,6 +710,19 @@ impl Stage {
         self.engine().lanes()[&tenant.parse::<TenantId>().unwrap()]
             .gate
             .state
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, target) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::support::{Fixture, drain, key, new_chunk, session, settings};
 use crate::clock::SystemClock;
@@ -249,4 +249,27 @@ fn a_purge_that_could_not_be_written_is_tried_again() {
     let balance = store.view().balance;
     assert_eq!((balance.dead, balance.purged), (0, 1));
     assert!(store.inner.purges_owed.lock().unwrap().is_empty());
+}
+
+/// Seen: a segment stood in the map for a moment before it was the active one. Housekeeping took it for one that owes
+/// nothing and unlinked it; what was accepted into it afterwards was lost.
+#[test]
+fn a_segment_that_has_just_begun_is_never_taken_for_one_that_is_done() {
+    const CHUNKS: u64 = 150;
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                keeper::round(&store.inner).unwrap();
+            }
+        });
+        for sequence in 0..CHUNKS {
+            let chunk = new_chunk("acme", "s1", SequenceChoice::Exactly(sequence));
+            store.enqueue(chunk, &mut [7; 150_000].as_slice()).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(drain(&store, "s1").len() as u64, CHUNKS);
 }

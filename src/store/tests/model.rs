@@ -16,7 +16,7 @@ use crate::disk::simulated::{Faults, SimulatedDisk};
 use crate::model::{ChunkKey, ChunkState, DeadReason, Timestamp};
 use crate::sabotage::{Sabotage, Sabotaged};
 use crate::store::{
-    DeadFilter, Ending, EnqueueError, HoldKey, NewChunk, Outcome, Redriven, SequenceChoice,
+    DeadFilter, Ending, EnqueueError, HoldKey, Lease, NewChunk, Outcome, Redriven, SequenceChoice,
     SessionFilter, Settings, Store, StoredHold, keeper,
 };
 
@@ -232,6 +232,9 @@ impl History {
         ensure!(bytes == self.payload(at), "{at:?} has other bytes");
         self.model.open.remove(&at);
         self.model.fates.insert(at, Fate::Live);
+        if self.random.u32(0..3) == 0 {
+            self.lease_company(index, &lease)?;
+        }
         let settled = match self.random.u32(0..10) {
             0 => lease.release(),
             1 => lease.nack(Duration::from_secs(60), true, Some(failure(503))),
@@ -253,6 +256,46 @@ impl History {
             }
         };
         settled.map_err(|error| format!("settle {at:?}: {error}"))
+    }
+
+    /// The chunks behind a leased one, for the same request; they end before it does.
+    fn lease_company(&mut self, index: usize, first: &Lease) -> Check {
+        let mut company: Vec<Lease> = Vec::new();
+        while company.len() < 5 {
+            let last = company.last().unwrap_or(first);
+            let wanted = last.meta().key.sequence + 1;
+            let next = last
+                .following(|head, _| head.sequence == wanted)
+                .map_err(|error| format!("following: {error}"))?;
+            let Some(next) = next else { break };
+            company.push(next);
+        }
+        for mut lease in company {
+            let at = (index, lease.meta().key.sequence);
+            let fate = self.model.fates.get(&at).copied();
+            let owed = matches!(fate, Some(Fate::Live | Fate::LiveOrDelivered));
+            ensure!(
+                owed || self.model.open.contains(&at),
+                "leased {at:?} in company, which is {fate:?}"
+            );
+            self.model.open.remove(&at);
+            self.model.fates.insert(at, Fate::Live);
+            lease.sending().map_err(|error| error.to_string())?;
+            let settled = match self.random.u32(0..3) {
+                0 => lease.release(),
+                1 => {
+                    drop(lease);
+                    Ok(())
+                }
+                _ => {
+                    self.model.fates.insert(at, Fate::Delivered);
+                    self.model.unsure.insert(at);
+                    lease.ack()
+                }
+            };
+            settled.map_err(|error| format!("settle {at:?}: {error}"))?;
+        }
+        Ok(())
     }
 
     fn turn_a_dead_letter(&mut self) -> Check {

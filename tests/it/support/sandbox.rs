@@ -92,6 +92,18 @@ impl Sandbox {
         self.json("POST", "/_sandbox/faults", &json!([rule]));
     }
 
+    /// From now on a tenant's uploads are counted, by a rule that never acts. Before any other rule.
+    pub fn count_requests(&self, tenant: &str) {
+        self.fault(json!({"tenant": tenant, "after": 1_000_000_000, "action": {"stall_ms": 0}}));
+    }
+
+    /// Since [`Sandbox::count_requests`].
+    pub fn requests(&self) -> u64 {
+        let rules = self.json("GET", "/_sandbox/faults", &Value::Null);
+        let asked = rules["rules"][0]["asked"].as_u64();
+        asked.unwrap_or_else(|| panic!("{rules}"))
+    }
+
     pub fn no_faults(&self) {
         self.json("DELETE", "/_sandbox/faults", &Value::Null);
     }

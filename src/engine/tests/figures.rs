@@ -1,0 +1,266 @@
+//! What the engine makes of a platform's quota, measured in virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::meter::{Meter, Window};
+use super::stage::{DAY, HOUR, MINUTE, Reply, Stage, pass};
+use crate::model::FailureClass as C;
+use crate::policy::grouping::Limits;
+
+/// Whole minutes of a run; the first and the last are left out.
+const MINUTES: u64 = 22;
+const ALLOWED: u64 = 300;
+
+fn meter(window: Window) -> Arc<Mutex<Meter>> {
+    Arc::new(Mutex::new(Meter::new(window, ALLOWED)))
+}
+
+async fn two_tenants(window: Window) {
+    let mut stage = Stage::new(&["acme", "globex"]);
+    stage.concurrency = 8;
+    stage.requests_take(Duration::from_millis(400));
+    let meters = ["acme", "globex"].map(|tenant| {
+        let meter = meter(window);
+        stage.meter(tenant, &meter);
+        stage.accept_all(tenant, 200, 0..34, 16);
+        meter
+    });
+    stage.start().await;
+    pass(MINUTE * (MINUTES as u32)).await;
+    assert_eq!(stage.inside_forbidden(), 0);
+    for meter in meters {
+        let meter = meter.lock().unwrap();
+        let (used, refused) = (meter.used(1, MINUTES - 1), meter.refused_part());
+        println!("{window:?}: used {used:.4}, refused {refused:.4}");
+        assert!(used >= 0.97, "{window:?}: {used}");
+        assert!(refused <= 0.005, "{window:?}: {refused}");
+    }
+    stage.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_by_fixed_windows_is_used_to_97_percent_and_hardly_ever_exceeded() {
+    two_tenants(Window::Fixed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_by_a_sliding_window_is_used_to_97_percent_and_hardly_ever_exceeded() {
+    two_tenants(Window::Sliding).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_carry_six_times_the_bytes_of_a_request_and_the_ledger_is_exact() {
+    let mut requests = Vec::new();
+    for group in [Limits::ALONE, Limits::default()] {
+        let mut stage = Stage::new(&["acme"]);
+        stage.group = group;
+        stage.meter("acme", &meter(Window::Fixed));
+        stage.accept_all("acme", 40, 0..24, 64 * 1024);
+        stage.start().await;
+        pass(MINUTE * 5).await;
+        for session in 0..40 {
+            let stored = stage.stored("acme", &format!("s{session}"));
+            assert_eq!(stored, (0..24).collect::<Vec<_>>());
+        }
+        let seen = stage.requests();
+        let bytes: u64 = seen.iter().map(|seen| seen.bytes).sum();
+        assert_eq!(bytes, 40 * 24 * 64 * 1024, "nothing was sent twice");
+        requests.push(seen.len());
+        stage.stop(Duration::ZERO).await;
+    }
+    println!("{requests:?} requests");
+    assert!(requests[0] >= 6 * requests[1], "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_engines_that_know_nothing_of_each_other_share_one_clients_quota() {
+    let shared = meter(Window::Fixed);
+    let mut stages = Vec::new();
+    for seed in 1..=4 {
+        let mut stage = Stage::new(&["acme"]);
+        stage.seed = seed;
+        stage.requests_take(Duration::from_millis(400));
+        stage.meter("acme", &shared);
+        stage.accept_all("acme", 60, 0..42, 16);
+        stages.push(stage);
+    }
+    for stage in &mut stages {
+        stage.start().await;
+    }
+    pass(MINUTE * (MINUTES as u32)).await;
+    for stage in &mut stages {
+        assert_eq!(stage.inside_forbidden(), 0);
+        stage.stop(Duration::ZERO).await;
+    }
+    let meter = shared.lock().unwrap();
+    let (used, refused) = (meter.used(1, MINUTES - 1), meter.refused_part());
+    let parts: Vec<f64> = (1..=4)
+        .map(|engine| {
+            let own = meter.accepted.iter().filter(|(_, of)| *of == engine);
+            own.count() as f64 / meter.accepted.len() as f64
+        })
+        .collect();
+    println!("used {used:.4}, refused {refused:.4}, {parts:.3?}");
+    assert!(used >= 0.90, "{used}");
+    assert!(refused <= 0.01, "{refused}");
+    assert!(
+        parts.iter().all(|part| (0.125..=0.375).contains(part)),
+        "{parts:?}"
+    );
+}
+
+/// Recordings that go on for ever, a chunk each half minute; the backlog at the end of every minute.
+async fn recordings(tenants: &[&str], sessions: u64, allowed: u64, minutes: u64) -> Vec<u64> {
+    let mut stage = Stage::new(tenants);
+    stage.group = Limits::default();
+    stage.workers = 64;
+    stage.concurrency = 16;
+    for tenant in tenants {
+        let meter = Meter::new(Window::Fixed, allowed);
+        stage.meter(tenant, &Arc::new(Mutex::new(meter)));
+    }
+    stage.start().await;
+    let mut backlog = Vec::new();
+    for half in 0..minutes * 2 {
+        for tenant in tenants {
+            stage.accept_all(tenant, sessions, half..half + 1, 4);
+        }
+        pass(Duration::from_secs(30)).await;
+        if half % 2 == 1 {
+            backlog.push(stage.left().chunks);
+        }
+    }
+    stage.stop(Duration::ZERO).await;
+    backlog
+}
+
+/// Sessions outnumber a minute's requests by 20 to 3: each is served every 6.7 min, with what came meanwhile.
+fn does_not_grow(backlog: &[u64]) {
+    println!("{backlog:?}");
+    let mean = |part: &[u64]| part.iter().sum::<u64>() as f64 / part.len() as f64;
+    let (early, late) = (&backlog[7..10], &backlog[backlog.len() - 3..]);
+    assert!(mean(late) <= 1.02 * mean(early), "{backlog:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_recordings_at_30_seconds_fit_300_requests_a_minute() {
+    does_not_grow(&recordings(&["acme"], 2000, ALLOWED, 15).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn six_organisations_at_their_limits_fit_beside_each_other() {
+    let tenants = ["a1", "b2", "c3", "d4", "e5", "f6"];
+    does_not_grow(&recordings(&tenants, 200, ALLOWED / 10, 20).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_that_are_backlogged_throughout_get_the_same_bytes() {
+    let tenants = ["acme", "globex", "initech", "umbrella"];
+    for group in [
+        Limits::ALONE,
+        Limits {
+            max_bytes: 512 * 1024,
+            ..Limits::default()
+        },
+    ] {
+        let mut stage = Stage::new(&tenants);
+        stage.group = group;
+        stage.workers = 4;
+        for (tenant, chunk) in tenants.iter().zip([64, 96, 128, 256]) {
+            let chunks = 16 * 1024 / chunk;
+            stage.accept_all(tenant, 16, 0..chunks / 16, chunk as usize * 1024);
+        }
+        stage.start().await;
+        stage.drain().await;
+        let mut sent: BTreeMap<String, u64> = BTreeMap::new();
+        let half = stage.requests().iter().map(|seen| seen.bytes).sum::<u64>() / 2;
+        for seen in stage.requests() {
+            if sent.values().sum::<u64>() < half {
+                *sent.entry(seen.tenant).or_default() += seen.bytes;
+            }
+        }
+        let (sum, squares) = sent.values().fold((0.0, 0.0), |(sum, squares), bytes| {
+            let bytes = *bytes as f64;
+            (sum + bytes, squares + bytes * bytes)
+        });
+        let jain = sum * sum / (tenants.len() as f64 * squares);
+        println!("{sent:?}: {jain:.4}");
+        assert!(jain >= 0.99, "{sent:?}: {jain}");
+        stage.stop(Duration::ZERO).await;
+    }
+}
+
+/// The wait of the hundredth part that waits longest in lanes without trouble, of chunks that come by every half minute.
+async fn healthy_wait(trouble: bool) -> Duration {
+    const TENANTS: u64 = 200;
+    const SESSIONS: u64 = 5;
+    let names: Vec<String> = (0..TENANTS).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let blocked = |n: usize| n % 20 == 7;
+    // One session in a hundred, in tenants of their own.
+    let poisoned = |n: usize, session: &str| n % 20 == 3 && session == "s2";
+    let mut stage = Stage::new(&names);
+    stage.on_dead = crate::engine::OnDead::Skip;
+    stage.script(move |seen| {
+        let tenant: usize = seen.tenant[1..].parse().unwrap();
+        match trouble {
+            true if blocked(tenant) => Reply::fail(C::Forbidden, Some(403)),
+            true if poisoned(tenant, &seen.session) => Reply::fail(C::Rejected, Some(422)),
+            _ => Reply::Store,
+        }
+    });
+    stage.start().await;
+    let mut waits = Vec::new();
+    for round in 0..4 {
+        for name in &names {
+            stage.accept_all(name, SESSIONS, round..round + 1, 4);
+        }
+        let offered = stage.platform_time();
+        let before = stage.requests().len();
+        pass(Duration::from_secs(30)).await;
+        for seen in &stage.requests()[before..] {
+            let tenant: usize = seen.tenant[1..].parse().unwrap();
+            let healthy = !blocked(tenant) && tenant % 20 != 3;
+            if healthy && seen.sequence == round {
+                waits.push(seen.at.saturating_sub(offered));
+            }
+        }
+    }
+    assert_eq!(waits.len() as u64, 4 * SESSIONS * TENANTS * 9 / 10);
+    stage.stop(Duration::ZERO).await;
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100]
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_and_blocked_tenants_delay_no_healthy_one() {
+    let (clean, troubled) = (healthy_wait(false).await, healthy_wait(true).await);
+    println!("p99 {clean:?}, with trouble {troubled:?}");
+    assert!(troubled.as_secs_f64() <= clean.as_secs_f64() * 1.05);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_without_a_token_endpoint_uses_no_retry_drops_nothing_and_asks_rarely() {
+    let mut stage = Stage::new(&["acme"]);
+    stage.group = Limits::default();
+    *stage.grants[0].down.lock().unwrap() = true;
+    stage.accept_all("acme", 20, 0..10, 16);
+    stage.start().await;
+    pass(DAY).await;
+    assert_eq!(stage.requests().len(), 0);
+    for session in 0..20 {
+        assert_eq!(stage.counted("acme", &format!("s{session}")), 0);
+    }
+    let asked = *stage.grants[0].asked.lock().unwrap();
+    // The slot's steps grow to 5 min, less their jitter.
+    assert!(asked <= 580, "{asked} in a day: one a backoff step");
+    *stage.grants[0].down.lock().unwrap() = false;
+    pass(HOUR).await;
+    for session in 0..20 {
+        let stored = stage.stored("acme", &format!("s{session}"));
+        assert_eq!(stored, (0..10).collect::<Vec<_>>());
+    }
+    assert_eq!(stage.dead(), []);
+}

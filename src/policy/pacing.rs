@@ -1,0 +1,303 @@
+//! When the next request of a limit domain may begin, from what the platform's headers tell of its request budget. No
+//! burst at the start of a window and none at its end: what is left is spread over the time that is left.
+//!
+//! Two facts carry it. Inside a window the platform's count only grows, so the least that was told is the newest, and
+//! what it does not include is on the wire still. And a request that began after an answer was heard was counted after
+//! it, so if it is told more, the window has turned, or slides.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::share::{Recent, Share};
+use crate::model::Route;
+
+/// A platform that tells no reset counts by the minute, most likely.
+const MINUTE: Duration = Duration::from_secs(60);
+/// A window is never taken for shorter.
+const WINDOW_MIN: Duration = Duration::from_secs(1);
+/// Resets are told in whole seconds, and an answer takes its time: a budget that grows by more than this before its time
+/// slides.
+const EARLY: Duration = Duration::from_millis(1500);
+/// A sliding window forgives nothing, so that requests which overtake each other need room.
+const SLIDING_PART: f64 = 0.985;
+/// What a plan catches up after its timer.
+const LATE: Duration = Duration::from_millis(50);
+/// Where others spend the same budget, what they may have on the wire unseen: one part in so many stays unspent.
+const SHARED_RESERVE: u64 = 50;
+/// What fetching takes of a budget that uploads want too.
+const FETCH: std::ops::Range<f64> = 0.05..0.20;
+
+/// What an answer's headers told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    pub allowed: Option<u64>,
+    pub remaining: Option<u64>,
+    pub reset_in: Option<Duration>,
+}
+
+/// When a request may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Now,
+    At(Duration),
+    /// Not before an answer to what is on the wire.
+    Answer,
+}
+
+/// What is known of the window under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Budget {
+    allowed: u64,
+    /// The least that was told.
+    left: u64,
+    ends: Duration,
+    /// The youngest request when that was heard.
+    known_after: u64,
+    /// Nobody told it: the time of the last window is over.
+    assumed: bool,
+}
+
+/// One limit domain. Times count from any fixed point; requests are numbered as they begin.
+#[derive(Debug, Clone, Default)]
+pub struct Pacer {
+    budget: Option<Budget>,
+    /// The longest reset that was told.
+    window: Duration,
+    slides: bool,
+    youngest: u64,
+    /// When the request that may begin now was due.
+    planned: Option<Duration>,
+    last_begun: Option<Duration>,
+    on_wire: BTreeSet<u64>,
+    paused_until: Option<Duration>,
+    /// The youngest request when the last pause was set, until a later one is answered.
+    resuming: Option<u64>,
+    share: Share,
+    sent: Recent,
+    fetched: Recent,
+}
+
+impl Pacer {
+    /// With a budget that someone knows beforehand; headers that tell another one count more.
+    pub fn with_budget(allowed: u64, window: Duration) -> Self {
+        Self {
+            budget: Some(Budget {
+                allowed,
+                left: allowed,
+                ends: Duration::ZERO,
+                known_after: 0,
+                assumed: true,
+            }),
+            window,
+            ..Self::default()
+        }
+    }
+
+    /// Asked for a request that could begin otherwise.
+    pub fn next(&mut self, now: Duration) -> Next {
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return Next::At(until);
+        }
+        if self.resuming.is_some() && !self.on_wire.is_empty() {
+            return Next::Answer;
+        }
+        self.turn_window(now);
+        let Some(budget) = self.budget else {
+            return Next::Now;
+        };
+        let at = self.due(&budget);
+        if at <= now {
+            // A plan is followed, not the clock that was a little late for it.
+            self.planned = Some(at.max(now.saturating_sub(LATE)));
+            return Next::Now;
+        }
+        self.share.wanted_more();
+        Next::At(at)
+    }
+
+    fn due(&self, budget: &Budget) -> Duration {
+        let last = self.last_begun.unwrap_or_default();
+        let even = self.window.max(WINDOW_MIN).as_secs_f64()
+            / (budget.allowed.max(1) as f64 * SLIDING_PART);
+        let usable = self.usable(budget);
+        if usable == 0 {
+            return match self.slides {
+                // Something leaves a sliding window all the time.
+                true => budget.ends.min(after(last, even * 5.0)),
+                false => budget.ends,
+            };
+        }
+        let speed = self.share.speed();
+        if self.slides {
+            return budget.ends.min(after(last, even / speed));
+        }
+        let left = budget.ends.saturating_sub(last).as_secs_f64();
+        after(last, left / (usable as f64 * speed + 1.0))
+    }
+
+    /// What may be begun inside the window.
+    fn usable(&self, budget: &Budget) -> u64 {
+        let reserve = match self.share.is_alone() {
+            true => 0,
+            false => (budget.allowed / SHARED_RESERVE).max(1),
+        };
+        budget
+            .left
+            .saturating_sub(self.on_wire.len() as u64)
+            .saturating_sub(reserve)
+    }
+
+    /// Once a window's time is over the next one is taken to be whole, until an answer tells.
+    fn turn_window(&mut self, now: Duration) {
+        let window = self.window.max(WINDOW_MIN);
+        let Some(budget) = self.budget.as_mut().filter(|budget| now >= budget.ends) else {
+            return;
+        };
+        let since = now.saturating_sub(budget.ends);
+        let start = if since < window { budget.ends } else { now };
+        // A window that slides gives back one by one; that much is sure.
+        let left = match self.slides {
+            true => budget.left.saturating_add(1),
+            false => budget.allowed,
+        };
+        *budget = Budget {
+            left,
+            ends: start.saturating_add(window),
+            known_after: self.youngest,
+            assumed: true,
+            ..*budget
+        };
+    }
+
+    pub fn begin(&mut self, number: u64, route: Route, now: Duration) {
+        self.youngest = self.youngest.max(number);
+        self.last_begun = Some(self.planned.take().map_or(now, |planned| planned.min(now)));
+        self.on_wire.insert(number);
+        self.sent.add(now);
+        if route == Route::Fetch {
+            self.fetched.add(now);
+        }
+    }
+
+    /// An answer, or its absence, which tells nothing and may have been counted all the same.
+    pub fn heard(&mut self, number: u64, told: Told, now: Duration) {
+        self.on_wire.remove(&number);
+        if self.resuming.is_some_and(|after| number > after) {
+            self.resuming = None;
+        }
+        let Some(remaining) = told.remaining else {
+            if let Some(budget) = &mut self.budget {
+                budget.left = budget.left.saturating_sub(1);
+            }
+            return;
+        };
+        let reset = told.reset_in.unwrap_or(self.window.max(WINDOW_MIN));
+        let reset = match (told.reset_in, self.window.is_zero()) {
+            (None, true) => MINUTE,
+            _ => reset,
+        };
+        let ends = now.saturating_add(reset);
+        let known = self.budget.map_or(remaining.max(1), |b| b.allowed);
+        let allowed = told.allowed.unwrap_or(known).max(remaining);
+        let fresh = Budget {
+            allowed,
+            left: remaining,
+            ends,
+            known_after: self.youngest,
+            assumed: false,
+        };
+        let Some(budget) = &mut self.budget else {
+            (self.budget, self.window) = (Some(fresh), reset);
+            return;
+        };
+        let later = number > budget.known_after;
+        if budget.assumed {
+            if later {
+                // Its time was over and it is not full again.
+                self.slides |= remaining < allowed / 2 && reset < self.window / 2;
+                *budget = fresh;
+                self.window = self.window.max(reset);
+                self.share.turned();
+            }
+            return;
+        }
+        if later && remaining > budget.left {
+            self.slides |= now.saturating_add(EARLY) < budget.ends;
+            *budget = fresh;
+            self.window = self.window.max(reset);
+            self.share.turned();
+            return;
+        }
+        if !later && ends.saturating_add(EARLY) < budget.ends {
+            // Counted in the window before, and late to arrive.
+            return;
+        }
+        self.share
+            .observed(budget.left.saturating_sub(remaining), budget.allowed);
+        if remaining <= budget.left {
+            budget.left = remaining;
+            budget.known_after = self.youngest;
+        }
+        budget.allowed = allowed;
+        budget.ends = budget.ends.min(ends);
+    }
+
+    /// The request is over, whether or not it was heard of.
+    pub fn end(&mut self, number: u64) {
+        self.on_wire.remove(&number);
+    }
+
+    /// Nothing begins before then; after it one request, until it is answered.
+    pub fn pause(&mut self, until: Duration) {
+        self.paused_until = self.paused_until.max(Some(until));
+        self.resuming = Some(self.youngest);
+    }
+
+    /// Whether a route may begin a request now. Uploads go first; fetching gets its least part of the budget in any case,
+    /// and where uploads wait, no more than its most.
+    pub fn share(&self, route: Route, other_waits: bool, now: Duration) -> bool {
+        if !other_waits {
+            return true;
+        }
+        let part = self.fetched.per_minute(now) / self.sent.per_minute(now).max(1.0);
+        match route {
+            Route::Fetch => part < FETCH.end,
+            Route::Deliver | Route::StoreHost => part >= FETCH.start,
+        }
+    }
+
+    pub fn view(&self, now: Duration) -> View {
+        let budget = self.budget;
+        View {
+            requests_per_minute: self.sent.per_minute(now),
+            share: self.share.own(),
+            allowed: budget.map(|budget| budget.allowed),
+            remaining: budget.map(|budget| match now < budget.ends {
+                true => budget.left.saturating_sub(self.on_wire.len() as u64),
+                false => budget.allowed,
+            }),
+            reset_in: budget.map(|budget| budget.ends.saturating_sub(now)),
+            window: budget.map(|_| self.window.max(WINDOW_MIN)),
+        }
+    }
+}
+
+/// A domain, for an operator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    pub requests_per_minute: f64,
+    /// Of what is spent of the budget, from 0 to 1.
+    pub share: f64,
+    pub allowed: Option<u64>,
+    pub remaining: Option<u64>,
+    pub reset_in: Option<Duration>,
+    pub window: Option<Duration>,
+}
+
+fn after(last: Duration, seconds: f64) -> Duration {
+    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    last.saturating_add(wait)
+}
+
+#[cfg(test)]
+mod tests;
