@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::facts::Case;
 use super::hold::HoldKind;
-use super::judge::{Judgement, reopen};
+use super::judge::{Judgement, reopen_route};
 use super::lane::{Kind, Lane};
 use super::scheduler::{Scheduler, Turn};
 use super::session::{Session, Work};
@@ -87,8 +87,7 @@ fn member<'a>(head: &Head, meta: &'a ChunkMeta) -> Member<'a> {
 pub fn break_up(lane: &mut Lane, case: &Case, refused: Refused) -> Judgement {
     let (turn, record) = (case.turn, &case.failure.record);
     if record.class != FailureClass::Damaged {
-        let route = [case.failure.route];
-        reopen(lane, &[HoldKind::Outage], &route, turn.number, case.at.now);
+        reopen_route(lane, HoldKind::Outage, case.failure.route, case);
     }
     if refused == Refused::TooLarge {
         lane.learned.too_large(turn.bytes, case.at.now.0);

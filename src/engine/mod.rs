@@ -6,6 +6,7 @@
 //! because one loop looks at all of them at once and begins a turn only when none is missing.
 
 mod budget;
+mod confirm;
 mod credential;
 mod drain;
 mod evidence;
@@ -70,6 +71,8 @@ use shared::{LaneParts, Order, Shared};
 pub struct LaneSettings {
     pub target: Arc<Target>,
     pub token: Arc<dyn TokenSource>,
+    /// Another kind of token, for fetches that the first will not do for.
+    pub fallback: Option<Arc<dyn TokenSource>>,
     pub platform: Arc<dyn Platform>,
     /// Requests on the wire at most.
     pub concurrency: usize,
@@ -250,6 +253,7 @@ impl Engine {
         progress: &watch::Sender<DrainProgress>,
     ) -> DrainReport {
         let ended = self.ended();
+        confirm::once(&self.shared, settings.tenants.as_deref()).await;
         drain::drain(&self.shared, settings, progress, ended).await
     }
 }

@@ -30,7 +30,10 @@ pub async fn delivered(
     let turn = turn.clone();
     shared
         .blocking(move |shared| {
-            let acked = each(leases, Lease::ack);
+            let acked = match shared.lanes[turn.lane].platform.confirms() {
+                Some(_) => each(leases, Lease::confirm),
+                None => each(leases, Lease::ack),
+            };
             let (at, draw) = (shared.moment(), shared.chance.draw());
             shared.core().delivered(&turn, &limits, at, draw);
             tell_holds(shared);

@@ -190,7 +190,8 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
         Some("deliver") => Place::Deliver,
         Some("token") => Place::Token,
         Some("store_host") => Place::Store,
-        _ => return Err(fields.refuse("route", "is none of deliver, token, store_host")),
+        Some("report") => Place::Report,
+        _ => return Err(fields.refuse("route", "is none of deliver, token, store_host, report")),
     };
     if place == Place::Token && (session.is_some() || sequence.is_some()) {
         return Err(fields.refuse("route", "token has no session or sequence"));

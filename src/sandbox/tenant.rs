@@ -13,6 +13,8 @@ pub(super) enum Place {
     Deliver,
     /// The storage host behind the upload URLs.
     Store,
+    /// The upload report.
+    Report,
 }
 
 /// Everything that is counted, once a tenant.
@@ -38,6 +40,7 @@ pub(super) struct Counters {
     pub(super) urls_expired: u64,
     /// Uploads to the storage host that showed it a token.
     pub(super) bearer_at_store: u64,
+    pub(super) reports: u64,
 }
 
 impl Counters {
@@ -50,7 +53,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 19] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 20] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -71,6 +74,7 @@ impl Counters {
             ("urls_issued", self.urls_issued),
             ("urls_expired", self.urls_expired),
             ("bearer_at_store", self.bearer_at_store),
+            ("reports", self.reports),
         ]
     }
 }
@@ -94,7 +98,9 @@ pub(super) struct Tenant {
     pub(super) sessions: BTreeMap<(String, String), Session>,
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
-    forbidden: [Option<Forbidden>; 3],
+    /// Uploads by their keys: host, session, sequence.
+    pub(super) uploads: BTreeMap<String, (String, String, u64)>,
+    forbidden: [Option<Forbidden>; 4],
 }
 
 impl Tenant {
@@ -105,7 +111,8 @@ impl Tenant {
             counters: Counters::default(),
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
-            forbidden: [None; 3],
+            uploads: BTreeMap::new(),
+            forbidden: [None; 4],
         }
     }
 

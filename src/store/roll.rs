@@ -23,7 +23,6 @@ pub fn open_active(inner: &Inner, active: &mut Option<Active>) -> io::Result<()>
     if let Some(former) = active.take() {
         cut(&former.slot);
     }
-    *inner.active.lock().expect("no holder panics") = Some(slot.segment.id);
     *active = Some(Active {
         end: slot.segment.layout.data_start(),
         next_ordinal: 0,
@@ -87,7 +86,7 @@ fn activate(inner: &Inner, id: SegmentId) -> Option<Arc<SegmentSlot>> {
     })
 }
 
-/// A published, empty segment behind all others.
+/// A published, empty segment behind all others, and from now on the active one.
 fn create(inner: &Inner) -> io::Result<Arc<SegmentSlot>> {
     let dir = inner.segments_dir();
     let next = inner.ledger.lock().expect("no holder panics").next_segment;
@@ -120,11 +119,12 @@ fn create(inner: &Inner) -> io::Result<Arc<SegmentSlot>> {
     };
     inner.used.fetch_add(book.bytes(), Ordering::Relaxed);
     let slot = Arc::new(SegmentSlot::new(segment, book));
-    inner
-        .segments
-        .write()
-        .expect("no holder panics")
-        .insert(id, Arc::clone(&slot));
+    {
+        // In one step: the keeper lets go of a segment that owes nothing and is not the active one.
+        let mut segments = inner.segments.write().expect("no holder panics");
+        *inner.active.lock().expect("no holder panics") = Some(id);
+        segments.insert(id, Arc::clone(&slot));
+    }
     inner.ledger.lock().expect("no holder panics").next_segment = SegmentId(id.0 + 1);
     Ok(slot)
 }

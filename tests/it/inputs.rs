@@ -268,6 +268,14 @@ fn plain_http_to_another_host_is_refused_for_every_url() {
             }
         }
     }
+    // A token that another token is exchanged for has an endpoint of its own.
+    let subject = "[tenants.acme.auth.subject]\ngrant = \"client_credentials\"\nclient_id = \"p\"\n\
+         client_secret_file = \"acme.secret\"\ntoken_url = \"http://example.com/token\"\n";
+    let exchange = good.replacen("client_id", "grant = \"token_exchange\"\nclient_id", 1);
+    place.write("worker.toml", format!("{exchange}{subject}").as_bytes());
+    let ended = place.worker("stats").expect(78);
+    let told = "token_url in [tenants.acme.auth.subject] must start with https://";
+    assert!(ended.err.contains(told), "{}", ended.err);
     assert!(!place.store().exists());
     place.write("worker.toml", good.as_bytes());
     place.worker("stats").expect(0);
