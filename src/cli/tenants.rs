@@ -25,7 +25,10 @@ enum Verb {
     List,
     /// One tenant: requests a minute, own share, what is left of its budget, pauses, concurrency, groups
     #[command(after_help = "Example:\n  worker tenants show acme")]
-    Show { tenant: TenantId },
+    Show {
+        /// Which one
+        tenant: TenantId,
+    },
     /// Send nothing for a tenant until it is resumed; its chunks are kept
     #[command(after_help = "Example:\n  worker tenants pause acme")]
     Pause {

@@ -70,7 +70,7 @@ async fn a_wrong_secret_outlives_the_drain_that_it_ended() {
     };
     assert_eq!((hold.kind.as_str(), hold.route), ("blocked", None));
     assert!(
-        hold.reason.contains("does not accept client 5b1c9e"),
+        hold.reason.contains("does not accept client acme"),
         "{}",
         hold.reason
     );
