@@ -28,10 +28,20 @@ pub struct Tenant {
 pub enum Transport {
     #[default]
     Json,
+    Websocket,
 }
 
 /// The first of the two paths seen in the field.
 pub const DEFAULT_PATH: &str = "/api/v2/analytics/screenrecordings";
+
+impl Transport {
+    fn default_path(self) -> &'static str {
+        match self {
+            Self::Json => DEFAULT_PATH,
+            Self::Websocket => "/api/v2/analytics/screenrecordings/stream",
+        }
+    }
+}
 
 /// What is around a tenant's table.
 pub struct Place {
@@ -48,10 +58,16 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         }
     };
     let (api_url, token_url) = urls(&section);
-    let path = path(&section);
     let transport = section
-        .choice("transport", &[("json", Transport::Json)])
+        .choice(
+            "transport",
+            &[
+                ("json", Transport::Json),
+                ("websocket", Transport::Websocket),
+            ],
+        )
         .unwrap_or_default();
+    let path = path(&section, transport);
     let receipt = section
         .choice(
             "receipt",
@@ -144,9 +160,9 @@ fn check_url(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn path(section: &Section<'_, '_>) -> Option<String> {
+fn path(section: &Section<'_, '_>, transport: Transport) -> Option<String> {
     let Some(found) = section.text("path") else {
-        return (!section.has("path")).then(|| DEFAULT_PATH.to_owned());
+        return (!section.has("path")).then(|| transport.default_path().to_owned());
     };
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '\\');
     if !found.value.starts_with('/') || !found.value.chars().all(plain) {

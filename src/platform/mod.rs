@@ -15,6 +15,7 @@ mod receipt;
 pub mod region;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod wire;
 
 use std::future::Future;
@@ -28,6 +29,7 @@ use crate::model::{ChunkMeta, FailureRecord, Gap, TenantId, Timestamp, Token};
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
 pub use progress::Timeouts;
+pub use websocket::{Patience, WebsocketPlatform};
 
 /// Where and how one tenant's chunks are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]

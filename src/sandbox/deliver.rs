@@ -59,7 +59,7 @@ pub(super) fn answer(
     let (Standing::Good { scopes }, Some(name)) = (&standing, tenant.as_deref()) else {
         return unauthorized(&standing);
     };
-    let mut reply = within_rights(world, name, head, scopes)
+    let mut reply = within_rights(world, name, head.path, scopes)
         .and_then(|()| within_quota(world, name, now))
         .and_then(|()| accept(world, name, &upload?))
         .unwrap_or_else(|refusal| refusal);
@@ -87,7 +87,7 @@ pub(super) fn token_owner(world: &World, token: Option<&str>, now: Duration) -> 
     )
 }
 
-fn unauthorized(standing: &Standing) -> Reply {
+pub(super) fn unauthorized(standing: &Standing) -> Reply {
     let challenge = "Bearer realm=\"sandbox\"";
     if *standing == Standing::Absent {
         return Reply::error(
@@ -113,8 +113,13 @@ fn unauthorized(standing: &Standing) -> Reply {
 }
 
 /// A right counts if the token was issued with it and the client still has it.
-fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> Result<(), Reply> {
-    let needed = head.path.scope();
+pub(super) fn within_rights(
+    world: &World,
+    name: &str,
+    path: Path,
+    scopes: &[String],
+) -> Result<(), Reply> {
+    let needed = path.scope();
     let settings = &world.tenants[name].settings;
     if settings.scopes.contains(needed) && scopes.iter().any(|scope| scope == needed) {
         return Ok(());
@@ -137,7 +142,7 @@ fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> R
     })
 }
 
-fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
+pub(super) fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
     let tenant = world
         .tenants
         .get_mut(name)
@@ -188,7 +193,7 @@ fn whole(head: &Head) -> Result<&str, Reply> {
 }
 
 /// Stores what is new and writes the receipt.
-fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply> {
+pub(super) fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply> {
     let tenant = world
         .tenants
         .get_mut(name)

@@ -18,6 +18,7 @@ mod settings;
 mod tenant;
 mod token;
 mod upload;
+mod websocket;
 mod wire;
 mod world;
 

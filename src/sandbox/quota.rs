@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 /// How a response tells of the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -70,6 +72,18 @@ impl Quota {
         u64::try_from(left.as_millis().div_ceil(1000))
             .unwrap_or(u64::MAX)
             .max(1)
+    }
+
+    /// The same for a message within a socket.
+    pub(super) fn limits(&self, now: Duration) -> Option<Value> {
+        let told = self.dialect != Dialect::Silent;
+        told.then(|| {
+            json!({
+                "allowed": self.requests,
+                "remaining": self.requests.saturating_sub(self.used),
+                "reset": self.reset_seconds(now),
+            })
+        })
     }
 
     /// The headers of a response at `now`, which is `wall_seconds` after the Unix epoch.

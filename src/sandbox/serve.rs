@@ -20,6 +20,7 @@ use super::reply::{Reply, standard};
 use super::tenant::Place;
 use super::token::{self, Outcome, TokenRequest};
 use super::upload;
+use super::websocket;
 use super::wire::{OnWire, Switch};
 
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -27,6 +28,14 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/oauth/token", post(token))
         .route("/api/v2/analytics/screenrecordings", post(analytics))
         .route("/api/v2/screenshare/recordings", post(screenshare))
+        .route(
+            "/api/v2/analytics/screenrecordings/stream",
+            get(websocket::analytics),
+        )
+        .route(
+            "/api/v2/screenshare/recordings/stream",
+            get(websocket::screenshare),
+        )
         .route("/api/v2/tokens/me", get(token_owner))
         .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))
         .method_not_allowed_fallback(async |State(app): State<Arc<App>>| {
@@ -168,7 +177,7 @@ fn read_head(parts: &http::request::Parts, path: Path, now: Duration) -> Head {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
     let value = text(headers, "authorization")?;
     let (scheme, token) = value.split_once(' ')?;
     scheme
@@ -269,7 +278,7 @@ impl Desk {
         work: impl AsyncFnOnce(&Self) -> Outcome,
     ) -> Response {
         match self.app.pick(Phase::Body, subject) {
-            None | Some(Action::ResetMidBody) => self.close(work(self).await),
+            None | Some(Action::ResetMidBody | Action::Socket(_)) => self.close(work(self).await),
             Some(Action::Answer(reply)) => self.send(reply),
             Some(Action::Garbage) => {
                 self.wire.garble(GARBAGE.to_vec());
@@ -309,7 +318,8 @@ impl Desk {
 }
 
 /// Neither a status line nor anything that could be taken for one.
-const GARBAGE: &[u8] = b"\x15\x03\x03\x00\x02\x02\x46\x00\xff\xfe canary garbage, no HTTP\r\n\r\n";
+pub(super) const GARBAGE: &[u8] =
+    b"\x15\x03\x03\x00\x02\x02\x46\x00\xff\xfe canary garbage, no HTTP\r\n\r\n";
 
 /// Gives an answer its correlation id and turns it into HTTP.
 pub(super) fn finish(app: &App, mut reply: Reply) -> Response {

@@ -11,6 +11,8 @@ use super::settings::Settings;
 pub(super) enum Place {
     Token,
     Deliver,
+    /// A websocket's handshake: for fault rules only, it counts as a delivery.
+    Socket,
 }
 
 /// Everything that is counted, once a tenant.
@@ -32,6 +34,8 @@ pub(super) struct Counters {
     pub(super) expired_tokens: u64,
     pub(super) inside_forbidden_window: u64,
     pub(super) faults: u64,
+    pub(super) sockets: u64,
+    pub(super) reauthed: u64,
 }
 
 impl Counters {
@@ -44,7 +48,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 16] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 18] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -62,6 +66,8 @@ impl Counters {
             ("throttled", self.throttled),
             ("inside_forbidden_window", self.inside_forbidden_window),
             ("faults", self.faults),
+            ("sockets", self.sockets),
+            ("reauthed", self.reauthed),
         ]
     }
 }
@@ -85,7 +91,7 @@ pub(super) struct Tenant {
     pub(super) sessions: BTreeMap<(String, String), Session>,
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
-    forbidden: [Option<Forbidden>; 2],
+    forbidden: [Option<Forbidden>; 3],
 }
 
 impl Tenant {
@@ -96,7 +102,7 @@ impl Tenant {
             counters: Counters::default(),
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
-            forbidden: [None; 2],
+            forbidden: [None; 3],
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Part {
     ended_at: i64,
 }
 
-const MEMBERS: [&str; 12] = [
+pub(super) const MEMBERS: [&str; 12] = [
     "host",
     "session",
     "sequence",
@@ -64,16 +64,23 @@ impl Upload {
     /// Reads `body`, which came under the idempotency key `header`.
     pub(super) fn read(body: &Value, header: &str) -> Result<Self, Reply> {
         let fields = Fields::of(body, "", &MEMBERS)?;
-        let host = name(&fields, "host", 128, "._-")?;
-        let session = name(&fields, "session", 200, "._:@+=-")?;
-        let late = fields.flag("late")?;
-        let parts = parts(&fields)?;
-        envelope(&fields, &parts)?;
-        if late && parts.len() > 1 {
-            return Err(fields.refuse("late", "is true for more than one part"));
-        }
+        let mut upload = Self::head(&fields, header)?;
         if body.as_object().and_then(|map| map.keys().next_back()) != Some(&"payload".to_owned()) {
             return Err(fields.refuse("payload", "is not the last member"));
+        }
+        upload.payload = payload(&fields, &upload.parts)?;
+        Ok(upload)
+    }
+
+    /// Reads everything but the payload, which is left empty.
+    pub(super) fn head(fields: &Fields<'_>, header: &str) -> Result<Self, Reply> {
+        let host = name(fields, "host", 128, "._-")?;
+        let session = name(fields, "session", 200, "._:@+=-")?;
+        let late = fields.flag("late")?;
+        let parts = parts(fields)?;
+        envelope(fields, &parts)?;
+        if late && parts.len() > 1 {
+            return Err(fields.refuse("late", "is true for more than one part"));
         }
         if header != keys::request_key(parts.iter().map(|part| part.key.as_str())) {
             return Err(refuse("Idempotency-Key", "is not the key of these parts"));
@@ -83,8 +90,8 @@ impl Upload {
             session,
             late,
             last: fields.flag("last")?,
-            gaps: gaps(&fields, parts[0].sequence)?,
-            payload: payload(&fields, &parts)?,
+            gaps: gaps(fields, parts[0].sequence)?,
+            payload: Vec::new(),
             parts,
         })
     }
@@ -112,7 +119,12 @@ impl Upload {
     }
 }
 
-fn name(fields: &Fields<'_>, member: &str, limit: usize, marks: &str) -> Result<String, Reply> {
+pub(super) fn name(
+    fields: &Fields<'_>,
+    member: &str,
+    limit: usize,
+    marks: &str,
+) -> Result<String, Reply> {
     let text = fields.text(member)?;
     let fits = !text.is_empty()
         && text.len() <= limit
@@ -266,6 +278,12 @@ fn payload(fields: &Fields<'_>, parts: &[Part]) -> Result<Vec<u8>, Reply> {
     let payload = STANDARD
         .decode(fields.text("payload")?)
         .map_err(|_| fields.refuse("payload", "is not padded base64 of the standard alphabet"))?;
+    compare(parts, &payload)?;
+    Ok(payload)
+}
+
+/// Holds a payload against the lengths and digests of its parts.
+pub(super) fn compare(parts: &[Part], payload: &[u8]) -> Result<(), Reply> {
     let named = parts
         .iter()
         .try_fold(0_usize, |sum, part| sum.checked_add(part.bytes));
@@ -280,7 +298,7 @@ fn payload(fields: &Fields<'_>, parts: &[Part]) -> Result<Vec<u8>, Reply> {
             ),
         ));
     }
-    let mut rest = payload.as_slice();
+    let mut rest = payload;
     for (index, part) in parts.iter().enumerate() {
         let (own, after) = rest.split_at(part.bytes);
         rest = after;
@@ -297,5 +315,5 @@ fn payload(fields: &Fields<'_>, parts: &[Part]) -> Result<Vec<u8>, Reply> {
             ));
         }
     }
-    Ok(payload)
+    Ok(())
 }

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use crate::config::{Tenant, Transport};
-use crate::platform::{JsonPlatform, Platform, Timeouts};
+use crate::platform::{JsonPlatform, Patience, Platform, Timeouts, WebsocketPlatform};
 
 /// Made when first asked for.
 #[derive(Default)]
 pub struct Transports {
     json: Option<Arc<dyn Platform>>,
+    websocket: Option<Arc<dyn Platform>>,
 }
 
 impl Transports {
@@ -18,6 +19,9 @@ impl Transports {
             Transport::Json => self
                 .json
                 .get_or_insert_with(|| Arc::new(JsonPlatform::new(Timeouts::default()))),
+            Transport::Websocket => self
+                .websocket
+                .get_or_insert_with(|| Arc::new(WebsocketPlatform::new(Patience::default()))),
         };
         Arc::clone(platform)
     }
