@@ -17,3 +17,4 @@ mod sabotage;
 mod service;
 mod support;
 mod units;
+mod websocket;

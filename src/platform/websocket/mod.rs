@@ -8,6 +8,8 @@ mod lane;
 mod pump;
 mod silence;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod wire;
 
