@@ -83,7 +83,8 @@ fn handshake(
     let (Standing::Good { scopes }, Some(tenant), Some(token)) = (&standing, &tenant, token) else {
         return refuse(deliver::unauthorized(&standing));
     };
-    if let Err(reply) = deliver::within_rights(&app.world(), tenant, path, scopes) {
+    let rights = deliver::within_rights(&app.world(), tenant, path, scopes);
+    if let Err(reply) = rights {
         return refuse(reply);
     }
     let Ok(upgrade) = upgrade else {
@@ -361,14 +362,17 @@ async fn work(app: &Arc<App>, tenant: &str, whole: Whole) -> Worked {
     }
 }
 
-/// Hashing a large chunk would hold up every other socket.
+/// Hashing a large chunk would hold up every other socket. What was begun is stored even if its socket ends meanwhile; until
+/// then its session stays marked.
 async fn store(app: &Arc<App>, tenant: &str, whole: Whole) -> Reply {
     let (app, tenant) = (Arc::clone(app), tenant.to_owned());
+    let Whole { upload, mark, .. } = whole;
     let work = move || {
-        let upload = &whole.upload;
-        upload::compare(&upload.parts, &upload.payload)
-            .and_then(|()| deliver::accept(&mut app.world(), &tenant, upload))
-            .unwrap_or_else(|refusal| refusal)
+        let reply = upload::compare(&upload.parts, &upload.payload)
+            .and_then(|()| deliver::accept(&mut app.world(), &tenant, &upload))
+            .unwrap_or_else(|refusal| refusal);
+        drop(mark);
+        reply
     };
     tokio::task::spawn_blocking(work)
         .await

@@ -42,7 +42,7 @@ pub(super) struct Whole {
     pub(super) channel: u32,
     pub(super) upload: Upload,
     /// The session has an unpersisted chunk for as long as this lives.
-    pub(super) _mark: InProgress,
+    pub(super) mark: InProgress,
 }
 
 struct Channel {
@@ -321,7 +321,7 @@ impl Talk {
         Ok(Next::Store(Box::new(Whole {
             channel: number,
             upload: whole.upload,
-            _mark: whole.mark,
+            mark: whole.mark,
         })))
     }
 

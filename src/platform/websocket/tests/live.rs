@@ -8,7 +8,7 @@ use super::*;
 use crate::http;
 use crate::model::FailureClass::{self, *};
 use crate::platform::{
-    Delivery, Failure, Part, Platform, ReceiptPolicy, Target, Timeouts, Verdict,
+    Delivery, Failure, JsonPlatform, Part, Platform, ReceiptPolicy, Target, Timeouts, Verdict,
 };
 use crate::sandbox::{self, Options, Running};
 
