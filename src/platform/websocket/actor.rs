@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Patience;
 use super::blocks::Blocks;
-use super::lane::{Action, Event, Lane, Order, OrderId};
+use super::lane::Lane;
+use super::order::{Action, Event, Order, OrderId};
 use super::pump::{self, Line};
 use super::socket::SocketId;
 use super::verdict::{self, Circumstances};
@@ -91,7 +92,8 @@ impl Actor {
             while let Some(action) = self.lane.next_action() {
                 self.perform(action);
             }
-            let deadline = self.lane.deadline().map(|at| self.started + at);
+            let deadline = self.lane.deadline(self.now());
+            let deadline = deadline.map(|at| self.started + at);
             tokio::select! {
                 job = jobs.recv() => match job {
                     Some((id, job)) => self.take(id, job),

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::lane::{Action, End, Event, Lane, Outcome};
+use super::lane::Lane;
+use super::order::{Action, End, Event, Outcome};
 use super::socket::{SocketId, Step};
 use super::wire::{self, Heard, Interval, Named, Said};
 use crate::model::ChunkMeta;

@@ -5,6 +5,7 @@ mod actor;
 mod blocks;
 mod hearing;
 mod lane;
+mod order;
 mod pump;
 mod silence;
 mod socket;
@@ -25,7 +26,7 @@ use super::client::Clients;
 use super::{Answer, Answering, Delivery, Platform, Target, Timeouts};
 use crate::model::TenantId;
 use actor::{Actor, Job};
-use lane::{OrderId, Outcome, Refusal};
+use order::{OrderId, Outcome, Refusal};
 
 /// How long silence of each kind is borne.
 #[derive(Debug, Clone, PartialEq, Eq)]

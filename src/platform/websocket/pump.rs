@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::lane::{Event, Refusal};
+use super::order::{Event, Refusal};
 use super::socket::SocketId;
 use super::verdict::chain;
 use super::wire::{Frame, HEARD_MAX, SUBPROTOCOL};

@@ -2,14 +2,76 @@
 
 use std::time::Duration;
 
-use super::lane::{Action, End, Lane};
-use super::socket::Silence;
+use super::Patience;
+use super::lane::Lane;
+use super::order::{Action, End};
+use super::socket::{ROOM, Socket, Stage, Step};
+
+/// What it means that nothing happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    PingDue,
+    Dead,
+    Stalled,
+    Unopened,
+    Unanswered,
+    NoReauth,
+    Idle,
+}
+
+impl Socket {
+    /// Since when the server owes an answer to something that was sent whole.
+    fn owed_since(&self) -> Option<Duration> {
+        let sent = self.uploads().filter_map(|(_, upload)| match upload.step {
+            Step::Sent { since } => Some(since.max(self.answered_at)),
+            _ => None,
+        });
+        sent.min()
+    }
+
+    /// It owes an answer for long: it gets nothing more until one comes.
+    pub fn is_quiet(&self, patience: &Patience, now: Duration) -> bool {
+        self.owed_since()
+            .is_some_and(|since| now >= since + patience.quiet)
+    }
+
+    /// What its silence will mean, and when.
+    pub fn silences(&self, patience: &Patience) -> impl Iterator<Item = (Duration, Silence)> {
+        let opening = self.uploads().filter_map(|(_, upload)| match upload.step {
+            Step::Opening { since } => Some(since),
+            _ => None,
+        });
+        let pong = match self.pinged_at {
+            // What is being written shows life too: a ping waits its turn on a slow line.
+            Some(at) => (at.max(self.written_at) + patience.pong, Silence::Dead),
+            None => (self.heard_at + patience.ping, Silence::PingDue),
+        };
+        let is_open = self.stage != Stage::Dialling;
+        let idle = is_open && self.is_idle();
+        [
+            is_open.then_some(pong),
+            (self.room < ROOM).then_some((self.written_at + patience.stall, Silence::Stalled)),
+            opening
+                .min()
+                .map(|at| (at + patience.open, Silence::Unopened)),
+            self.owed_since()
+                .map(|at| (at + patience.quiet + patience.verify, Silence::Unanswered)),
+            self.reauth
+                .map(|(_, at)| (at + patience.reauth, Silence::NoReauth)),
+            idle.then_some((self.idle_since + patience.idle, Silence::Idle)),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
 
 impl Lane {
     /// When [`Lane::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self, now: Duration) -> Option<Duration> {
         let silences = self.sockets.iter().flat_map(|s| s.silences(&self.patience));
-        let rest = (!self.pending.is_empty() && self.sockets.is_empty()).then_some(self.rest_until);
+        let leaving = self.sockets.iter().all(|s| s.stage == Stage::Leaving);
+        let resting = leaving && !self.pending.is_empty() && self.rest_until > now;
+        let rest = resting.then_some(self.rest_until);
         silences.map(|(at, _)| at).chain(rest).min()
     }
 

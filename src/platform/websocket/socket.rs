@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::Patience;
-use super::lane::{OrderId, Orders, SessionName};
+use super::order::{OrderId, Orders, SessionName};
 use super::wire::{self, FRAME_HEAD, Frame, Secret};
 use crate::model::{Generation, Token};
 use crate::platform::classify::Sent;
@@ -14,7 +13,7 @@ use crate::platform::classify::Sent;
 pub struct SocketId(pub u64);
 
 /// Frames that its writer takes before it has written one.
-const ROOM: usize = 2;
+pub(super) const ROOM: usize = 2;
 /// A server allows so many channels.
 const CHANNELS_MAX: usize = 1024;
 
@@ -94,13 +93,13 @@ pub struct Socket {
     control: VecDeque<Control>,
     /// Channels with a block to send.
     turns: VecDeque<u32>,
-    room: usize,
+    pub(super) room: usize,
     pub written_at: Duration,
     pub heard_at: Duration,
     pub pinged_at: Option<Duration>,
     pub answered_at: Duration,
     /// Since when no chunk is on it.
-    idle_since: Duration,
+    pub(super) idle_since: Duration,
 }
 
 impl Socket {
@@ -355,60 +354,4 @@ impl Socket {
             return Some((Frame::Payload(block), more.then_some(upload.order)));
         }
     }
-
-    /// Since when the server owes an answer to something that was sent whole.
-    fn owed_since(&self) -> Option<Duration> {
-        let sent = self.uploads().filter_map(|(_, upload)| match upload.step {
-            Step::Sent { since } => Some(since.max(self.answered_at)),
-            _ => None,
-        });
-        sent.min()
-    }
-
-    /// It owes an answer for long: it gets nothing more until one comes.
-    pub fn is_quiet(&self, patience: &Patience, now: Duration) -> bool {
-        self.owed_since()
-            .is_some_and(|since| now >= since + patience.quiet)
-    }
-
-    /// What its silence will mean, and when.
-    pub fn silences(&self, patience: &Patience) -> impl Iterator<Item = (Duration, Silence)> {
-        let opening = self.uploads().filter_map(|(_, upload)| match upload.step {
-            Step::Opening { since } => Some(since),
-            _ => None,
-        });
-        let pong = match self.pinged_at {
-            // What is being written shows life too: a ping waits its turn on a slow line.
-            Some(at) => (at.max(self.written_at) + patience.pong, Silence::Dead),
-            None => (self.heard_at + patience.ping, Silence::PingDue),
-        };
-        let is_open = self.stage != Stage::Dialling;
-        let idle = is_open && self.is_idle();
-        [
-            is_open.then_some(pong),
-            (self.room < ROOM).then_some((self.written_at + patience.stall, Silence::Stalled)),
-            opening
-                .min()
-                .map(|at| (at + patience.open, Silence::Unopened)),
-            self.owed_since()
-                .map(|at| (at + patience.quiet + patience.verify, Silence::Unanswered)),
-            self.reauth
-                .map(|(_, at)| (at + patience.reauth, Silence::NoReauth)),
-            idle.then_some((self.idle_since + patience.idle, Silence::Idle)),
-        ]
-        .into_iter()
-        .flatten()
-    }
-}
-
-/// What it means that nothing happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
-    PingDue,
-    Dead,
-    Stalled,
-    Unopened,
-    Unanswered,
-    NoReauth,
-    Idle,
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use super::lane::{Order, Outcome, Refusal};
+use super::order::{Order, Outcome, Refusal};
 use crate::model::{ChunkMeta, Route, Timestamp, Token};
 use crate::platform::classify::{self, Asked, Ending, Heard, Sent, Trouble};
 use crate::platform::receipt::Expected;

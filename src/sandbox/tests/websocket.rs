@@ -180,7 +180,8 @@ async fn a_session_has_one_unpersisted_chunk() {
 
 #[tokio::test]
 async fn whoever_keeps_to_another_protocol_is_closed_with_1002() {
-    let wrong: [(&str, Vec<Value>, Vec<(u32, &[u8])>); 9] = [
+    type Breach<'a> = (&'a str, Vec<Value>, Vec<(u32, &'a [u8])>);
+    let wrong: [Breach; 9] = [
         ("no type", vec![json!({"channel": 1})], vec![]),
         ("an unknown type", vec![json!({"type": "weather"})], vec![]),
         (

@@ -3,6 +3,7 @@
 
 mod talk;
 mod trouble;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,10 +10,12 @@ use crate::sandbox::app::{App, InProgress};
 use crate::sandbox::deliver::{self, Path};
 use crate::sandbox::fault::{Action, Phase, Subject};
 use crate::sandbox::fields::{Fields, refuse};
-use crate::sandbox::reply::{Content, Reply};
+use crate::sandbox::reply::Reply;
 use crate::sandbox::tenant::Place;
 use crate::sandbox::upload::{self, Upload};
-use crate::sandbox::world::{Standing, World};
+use crate::sandbox::world::Standing;
+
+use super::words::message;
 
 /// With its head.
 const FRAME_MAX: usize = 64 * 1024;
@@ -53,7 +55,7 @@ struct Channel {
 
 enum State {
     Idle,
-    Receiving(Receiving),
+    Receiving(Box<Receiving>),
     Storing,
 }
 
@@ -216,12 +218,12 @@ impl Talk {
         };
         let bytes = upload.parts.iter().map(|part| part.bytes).sum();
         let open = self.channels.get_mut(&number).expect("it is open");
-        open.state = State::Receiving(Receiving {
+        open.state = State::Receiving(Box::new(Receiving {
             upload,
             bytes,
             cut_at: cut_at.then_some(bytes / 2),
             mark,
-        });
+        }));
         Ok(Next::Nothing)
     }
 
@@ -371,41 +373,4 @@ fn channel(fields: &Fields<'_>) -> Result<u32, Breach> {
 fn in_progress(session: &str) -> Reply {
     let message = format!("Session {session} has an unpersisted chunk on another channel.");
     Reply::error(409, "request.in.progress", &message)
-}
-
-/// An HTTP answer in the words of a socket.
-fn message(
-    world: &World,
-    tenant: &str,
-    channel: u32,
-    reply: &Reply,
-    now: std::time::Duration,
-) -> Value {
-    let kind = match reply.status {
-        200..300 => "ack",
-        429 => "throttle",
-        _ => "error",
-    };
-    let mut message = json!({"type": kind, "channel": channel, "status": reply.status});
-    match &reply.content {
-        Content::Json(Value::Object(body)) => {
-            for (name, value) in body {
-                message[name] = value.clone();
-            }
-        }
-        _ => message["message"] = Value::from(String::from_utf8_lossy(&reply.rendered().0)),
-    }
-    if kind == "ack" {
-        // A receipt has no status of its own; its parts have.
-        message.as_object_mut().expect("it is one").remove("status");
-    }
-    if let Some(wait) = reply.header("Retry-After") {
-        message["retryAfter"] = wait.parse::<u64>().map_or(Value::from(wait), Value::from);
-    }
-    if let Some(quota) = &world.tenants[tenant].settings.quota
-        && let Some(limits) = quota.limits(now)
-    {
-        message["limits"] = limits;
-    }
-    message
 }

@@ -156,6 +156,22 @@ async fn sessions_share_a_socket_and_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn of_a_group_only_what_the_platform_lacks_is_sent() {
+    let stand = Stand::new().await;
+    assert_eq!(stand.deliver("s1", 0).await, DELIVERED);
+    let mut group = stand.delivery("s1", 0, 100_000);
+    for sequence in 1..3 {
+        let next = stand.delivery("s1", sequence, 100_000);
+        group.parts.extend(next.parts);
+    }
+    // A socket of its own, which has to ask.
+    let platform = WebsocketPlatform::new(impatient());
+    assert_eq!(platform.deliver(group).await.verdict, DELIVERED);
+    assert_eq!(stand.sequences("s1"), json!([0, 1, 2]));
+    assert_eq!(stand.counted("duplicates_suppressed"), 0);
+}
+
+#[tokio::test]
 async fn what_json_stored_is_known_over_the_socket() {
     let mut stand = Stand::new().await;
     stand.path = "/api/v2/analytics/screenrecordings";

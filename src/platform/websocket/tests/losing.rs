@@ -67,6 +67,31 @@ fn sockets_that_fail_in_a_row_are_ever_further_apart_and_then_given_up() {
 }
 
 #[test]
+fn the_wait_for_the_next_socket_ends_by_itself_while_an_old_one_is_leaving() {
+    let mut rig = Rig::open();
+    let id = rig.deliver(order("s1", 0..=0, 10));
+    rig.told();
+    rig.opened(1, 2, "s1");
+    rig.told();
+    rig.block(id, 10);
+    let mut newer = order("s2", 0..=0, 10);
+    newer.token = token(2);
+    rig.deliver(newer);
+    rig.told();
+    rig.hear(1, json!({"type": "reauthed", "accepted": false}));
+    for socket in [2, 3] {
+        rig.expect(&[&format!("dial {socket} as 2")]);
+        rig.event(socket, Event::Opened);
+        rig.told();
+        rig.end(socket, None);
+    }
+    rig.expect(&[]);
+    assert_eq!(rig.lane.deadline(rig.now), Some(rig.now + SECOND));
+    rig.wait(1);
+    rig.expect(&["dial 4 as 2"]);
+}
+
+#[test]
 fn an_ack_ends_the_row_of_failures() {
     let mut rig = Rig::new();
     for socket in 1..9 {
@@ -177,7 +202,7 @@ fn a_socket_without_work_is_closed_and_its_successor_dialled_when_wanted() {
     }
     rig.wait(1);
     rig.expect(&["hang 1"]);
-    assert_eq!(rig.lane.deadline(), None);
+    assert_eq!(rig.lane.deadline(rig.now), None);
     rig.deliver(order("s1", 0..=0, 10));
     rig.expect(&["dial 2 as 1"]);
 }

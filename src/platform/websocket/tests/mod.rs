@@ -15,7 +15,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Patience;
-use super::lane::{Action, Event, Lane, Order, OrderId, Outcome, Refusal};
+use super::lane::Lane;
+use super::order::{Action, Event, Order, OrderId, Outcome, Refusal};
 use super::socket::SocketId;
 use super::wire::{FRAME_HEAD, FRAME_MAX, Frame};
 use crate::model::{ChunkKey, ChunkMeta, Digest, Generation, Timestamp, Token};
