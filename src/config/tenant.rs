@@ -6,6 +6,7 @@ use crate::platform::{ReceiptPolicy, region};
 
 use super::auth::{self, Auth};
 use super::delivery::{self, Delivery};
+use super::http::{self, Http};
 use super::section::Section;
 
 /// A tenant, complete and plausible.
@@ -19,6 +20,7 @@ pub struct Tenant {
     pub path: String,
     pub transport: Transport,
     pub receipt: ReceiptPolicy,
+    pub http: Http,
     pub auth: Auth,
     pub delivery: Delivery,
 }
@@ -28,16 +30,25 @@ pub struct Tenant {
 pub enum Transport {
     #[default]
     Json,
+    Binary,
+    Presigned,
     Websocket,
 }
 
-/// The first of the two paths seen in the field.
-pub const DEFAULT_PATH: &str = "/api/v2/analytics/screenrecordings";
-
 impl Transport {
+    const WORDS: [(&str, Self); 4] = [
+        ("json", Self::Json),
+        ("binary", Self::Binary),
+        ("presigned", Self::Presigned),
+        ("websocket", Self::Websocket),
+    ];
+
+    /// Where its requests go; of json, the first of the two paths seen in the field.
     fn default_path(self) -> &'static str {
         match self {
-            Self::Json => DEFAULT_PATH,
+            Self::Json => "/api/v2/analytics/screenrecordings",
+            Self::Binary => "/api/v2/analytics/screenrecordings/content",
+            Self::Presigned => "/api/v2/uploads/recordings",
             Self::Websocket => "/api/v2/analytics/screenrecordings/stream",
         }
     }
@@ -46,6 +57,8 @@ impl Transport {
 /// What is around a tenant's table.
 pub struct Place {
     pub secrets: SecretPlaces,
+    /// The common table.
+    pub http: Http,
 }
 
 /// Reads a tenant; `None` if a complaint was made that leaves it incomplete.
@@ -59,13 +72,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
     };
     let (api_url, token_url) = urls(&section);
     let transport = section
-        .choice(
-            "transport",
-            &[
-                ("json", Transport::Json),
-                ("websocket", Transport::Websocket),
-            ],
-        )
+        .choice("transport", &Transport::WORDS)
         .unwrap_or_default();
     let path = path(&section, transport);
     let receipt = section
@@ -89,6 +96,10 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             None
         }
     };
+    let http = match section.section("http") {
+        Some(own) => http::read(own, &place.http, place),
+        None => place.http.clone(),
+    };
     let delivery = section
         .section("delivery")
         .map_or_else(Delivery::default, delivery::read);
@@ -100,6 +111,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         path: path?,
         transport,
         receipt,
+        http,
         auth: auth?,
         delivery,
     })

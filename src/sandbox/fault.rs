@@ -223,8 +223,9 @@ fn place(fields: &Fields<'_>) -> Result<Place, Reply> {
         None if fields.optional("route").is_none() => Ok(Place::Deliver),
         Some("deliver") => Ok(Place::Deliver),
         Some("token") => Ok(Place::Token),
+        Some("store_host") => Ok(Place::Store),
         Some("socket") => Ok(Place::Socket),
-        _ => Err(fields.refuse("route", "is none of token, deliver, socket")),
+        _ => Err(fields.refuse("route", "is none of deliver, token, store_host, socket")),
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::session::{Change, Session};
 use super::settings::Settings;
 
-/// The two places that a tenant talks to; each has its own `Retry-After`.
+/// The places that a tenant talks to; each has its own `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Token,
     Deliver,
+    /// The storage host behind the upload URLs.
+    Store,
     /// A websocket's handshake: for fault rules only, it counts as a delivery.
     Socket,
 }
@@ -34,6 +36,10 @@ pub(super) struct Counters {
     pub(super) expired_tokens: u64,
     pub(super) inside_forbidden_window: u64,
     pub(super) faults: u64,
+    pub(super) urls_issued: u64,
+    pub(super) urls_expired: u64,
+    /// Uploads to the storage host that showed it a token.
+    pub(super) bearer_at_store: u64,
     pub(super) sockets: u64,
     pub(super) reauthed: u64,
 }
@@ -48,7 +54,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 18] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 21] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -66,6 +72,9 @@ impl Counters {
             ("throttled", self.throttled),
             ("inside_forbidden_window", self.inside_forbidden_window),
             ("faults", self.faults),
+            ("urls_issued", self.urls_issued),
+            ("urls_expired", self.urls_expired),
+            ("bearer_at_store", self.bearer_at_store),
             ("sockets", self.sockets),
             ("reauthed", self.reauthed),
         ]
@@ -91,7 +100,7 @@ pub(super) struct Tenant {
     pub(super) sessions: BTreeMap<(String, String), Session>,
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
-    forbidden: [Option<Forbidden>; 3],
+    forbidden: [Option<Forbidden>; 4],
 }
 
 impl Tenant {
@@ -102,7 +111,7 @@ impl Tenant {
             counters: Counters::default(),
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
-            forbidden: [None; 3],
+            forbidden: [None; 4],
         }
     }
 

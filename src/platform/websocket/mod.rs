@@ -23,7 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::classify::{Sent, Trouble};
 use super::client::Clients;
+use super::exchange::chain;
 use super::{Answer, Answering, Delivery, Platform, Target, Timeouts};
+use crate::http::Reach;
 use crate::model::TenantId;
 use actor::{Actor, Job};
 use order::{OrderId, Outcome, Refusal};
@@ -77,7 +79,6 @@ impl Default for Patience {
 const MAILBOX: usize = 64;
 
 /// The platform behind the socket at `{api_url}{path}`.
-#[derive(Debug)]
 pub struct WebsocketPlatform {
     clients: Clients,
     patience: Patience,
@@ -110,9 +111,9 @@ impl Drop for Withdraw {
 }
 
 impl WebsocketPlatform {
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(patience: Patience, reach: Reach) -> Self {
         Self {
-            clients: Clients::new(patience.request.connect),
+            clients: Clients::new(patience.request.connect, reach),
             patience,
             next_order: AtomicU64::new(0),
             lanes: Mutex::default(),
@@ -126,7 +127,7 @@ impl WebsocketPlatform {
         let client = match client {
             Ok(client) => client,
             Err(error) => {
-                let refusal = Refusal::Broken(Trouble::Connecting, verdict::chain(&error));
+                let refusal = Refusal::Broken(Trouble::Connecting, chain(&error));
                 return verdict::of(&delivery, Sent::Nothing, Outcome::Refused(refusal));
             }
         };

@@ -21,14 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::order::{Event, Refusal};
 use super::socket::SocketId;
-use super::verdict::chain;
 use super::wire::{Frame, HEARD_MAX, SUBPROTOCOL};
 use crate::model::Token;
 use crate::platform::Timeouts;
 use crate::platform::classify::{Ending, Trouble};
+use crate::platform::exchange::{chain, read_bounded};
 
-/// No more of a refusal is read.
-const REFUSAL_MAX: usize = 64 * 1024;
 /// How long the other side may take to hear a farewell, and what it said before ours is waited for.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -115,7 +113,7 @@ fn is_ours(response: &Response, key: &str) -> bool {
         && has(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
 }
 
-async fn read_refusal(mut response: Response, patience: Duration) -> Refusal {
+async fn read_refusal(response: Response, patience: Duration) -> Refusal {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let mut body = Vec::new();
@@ -123,7 +121,7 @@ async fn read_refusal(mut response: Response, patience: Duration) -> Refusal {
     let ending = match status {
         101 => Ending::Whole,
         _ => {
-            let reading = read_body(&mut response, &mut body);
+            let reading = read_bounded(response, &mut body);
             let read = tokio::time::timeout(patience, reading).await;
             read.unwrap_or(Ending::Torn)
         }
@@ -133,23 +131,6 @@ async fn read_refusal(mut response: Response, patience: Duration) -> Refusal {
         headers,
         body,
         ending,
-    }
-}
-
-/// Reads into `body`, so that what came before a timeout is not lost.
-async fn read_body(response: &mut Response, body: &mut Vec<u8>) -> Ending {
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let room = REFUSAL_MAX - body.len();
-                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                if chunk.len() > room {
-                    return Ending::Cut;
-                }
-            }
-            Ok(None) => return Ending::Whole,
-            Err(_) => return Ending::Torn,
-        }
     }
 }
 

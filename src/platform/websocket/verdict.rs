@@ -1,10 +1,9 @@
 //! From what came of an order to the engine's answer.
 
-use std::error::Error;
-
 use super::order::{Order, Outcome, Refusal};
 use crate::model::{ChunkMeta, Route, Timestamp, Token};
 use crate::platform::classify::{self, Asked, Ending, Heard, Sent, Trouble};
+use crate::platform::exchange::chain;
 use crate::platform::receipt::Expected;
 use crate::platform::{Answer, Delivery, Limits, ReceiptPolicy, Verdict};
 
@@ -67,6 +66,7 @@ fn judge(
         at: circumstances.at,
         attempt: circumstances.attempt,
         token,
+        secret: token.expose(),
     };
     let broken = |trouble, message: &str| Answer {
         verdict: Verdict::Failed(classify::broken(&asked, trouble, message)),
@@ -107,15 +107,4 @@ fn judge(
             broken(trouble, &chain(&fault))
         }
     }
-}
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@ mod faults;
 mod refusing;
 mod starting;
 mod tokens;
+mod uploading;
 mod websocket;
 
 use std::sync::Arc;

@@ -369,8 +369,12 @@ async fn store(app: &Arc<App>, tenant: &str, whole: Whole) -> Reply {
     let (app, tenant) = (Arc::clone(app), tenant.to_owned());
     let Whole { upload, mark, .. } = whole;
     let work = move || {
-        let reply = upload::compare(&upload.parts, &upload.payload)
-            .and_then(|()| deliver::accept(&mut app.world(), &tenant, &upload))
+        let reply = upload::check_payload(&upload.payload, &upload.parts)
+            .and_then(|()| {
+                let mut world = app.world();
+                deliver::check(&mut world, &tenant, &upload)?;
+                deliver::accept(&mut world, &tenant, &upload)
+            })
             .unwrap_or_else(|refusal| refusal);
         drop(mark);
         reply

@@ -139,8 +139,9 @@ impl Talk {
         if self.channels.len() >= CHANNELS_MAX {
             return Err(Breach(format!("more than {CHANNELS_MAX} channels")));
         }
-        let host = upload::name(fields, "host", 128, "._-").map_err(breach)?;
-        let session = upload::name(fields, "session", 200, "._:@+=-").map_err(breach)?;
+        let host = upload::name(fields, "host", upload::HOST.0, upload::HOST.1).map_err(breach)?;
+        let session = upload::name(fields, "session", upload::SESSION.0, upload::SESSION.1)
+            .map_err(breach)?;
         let first = fields.count("first").map_err(breach)?;
         let last = fields.count("last").map_err(breach)?;
         if last < first {
@@ -233,7 +234,7 @@ impl Talk {
         let app = &self.app;
         deliver::within_quota(&mut app.world(), &self.tenant, app.now())?;
         let fields = Fields::of(message, "", known)?;
-        let upload = Upload::head(&fields, fields.text("idempotencyKey")?)?;
+        let upload = Upload::described(&fields, fields.text("idempotencyKey")?)?;
         let open = &self.channels[&number];
         if upload.host != open.host || upload.session != open.session {
             return Err(refuse("session", "is not the channel's"));
@@ -262,6 +263,7 @@ impl Talk {
             parts.all(|part| stored.holds(part.sequence))
         });
         if all_known {
+            deliver::check(&mut world, &self.tenant, &upload)?;
             return deliver::accept(&mut world, &self.tenant, &upload).map(Admitted::Known);
         }
         Ok(Admitted::New(upload, cut))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::WebsocketPlatform;
 use super::*;
-use crate::http;
+use crate::http::{self, Reach};
 use crate::model::FailureClass::{self, *};
 use crate::platform::{
     Delivery, Failure, JsonPlatform, Part, Platform, ReceiptPolicy, Target, Timeouts, Verdict,
@@ -50,7 +50,7 @@ impl Stand {
         };
         let mut stand = Self {
             sandbox,
-            platform: WebsocketPlatform::new(impatient()),
+            platform: WebsocketPlatform::new(impatient(), Reach::default()),
             http: http::client(&settings).unwrap(),
             token: String::new(),
             generation: 0,
@@ -165,7 +165,7 @@ async fn of_a_group_only_what_the_platform_lacks_is_sent() {
         group.parts.extend(next.parts);
     }
     // A socket of its own, which has to ask.
-    let platform = WebsocketPlatform::new(impatient());
+    let platform = WebsocketPlatform::new(impatient(), Reach::default());
     assert_eq!(platform.deliver(group).await.verdict, DELIVERED);
     assert_eq!(stand.sequences("s1"), json!([0, 1, 2]));
     assert_eq!(stand.counted("duplicates_suppressed"), 0);
@@ -175,13 +175,13 @@ async fn of_a_group_only_what_the_platform_lacks_is_sent() {
 async fn what_json_stored_is_known_over_the_socket() {
     let mut stand = Stand::new().await;
     stand.path = "/api/v2/analytics/screenrecordings";
-    let json = JsonPlatform::new(Timeouts::default());
+    let json = JsonPlatform::new(Timeouts::default(), Reach::default());
     let stored = json.deliver(stand.delivery("s1", 0, 100_000)).await;
     assert_eq!(stored.verdict, DELIVERED);
     stand.path = PATH;
     assert_eq!(stand.deliver("s1", 0).await, KNOWN);
     // A socket of its own, which has to ask.
-    let platform = WebsocketPlatform::new(impatient());
+    let platform = WebsocketPlatform::new(impatient(), Reach::default());
     let other = platform.deliver(stand.delivery("s1", 0, 99)).await;
     let Verdict::Failed(failure) = other.verdict else {
         panic!("other bytes are not delivered");

@@ -4,7 +4,19 @@ use std::io::{self, Cursor, Read};
 
 use super::super::blocks::Blocks;
 use super::*;
+use crate::disk::Payload;
 use crate::platform::Part;
+
+/// Any reader as a payload that can be read once.
+struct Once(Box<dyn Read + Send>);
+
+impl Read for Once {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Payload for Once {}
 
 fn part(sequence: u64, announced: u64, reader: impl Read + Send + 'static) -> Part {
     let mut meta = meta("s1", 0, 1);
@@ -12,7 +24,7 @@ fn part(sequence: u64, announced: u64, reader: impl Read + Send + 'static) -> Pa
     meta.bytes = announced;
     Part {
         meta,
-        payload: Box::new(reader),
+        payload: Box::new(Once(Box::new(reader))),
     }
 }
 
