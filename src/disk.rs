@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, statvfs};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A chunk's bytes, checked as they are read; a read error of kind `InvalidData` means that they are damaged.
 pub trait Payload: Read + Send {
@@ -65,6 +66,23 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Bytes that this user may still write on the filesystem of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// More open files than this are of no use to anybody.
+const FILES_MAX: u64 = 65_536;
+
+/// Takes as many open files as this process may have: a backlog can have more segments than the usual 1,024.
+pub fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(FILES_MAX).min(FILES_MAX);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        };
+        // Where it is not granted, the usual number has to do.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
 }
 
 /// The operating system's files.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::grant::{MintFailure, Minted, Refusal, RefusalKind};
+use super::claims::Claims;
+use super::grant::{MintFailure, Minted, Proof, Refusal, RefusalKind};
+use crate::model::Timestamp;
 use crate::policy::refresh;
 
 /// Far above any token answer (a signed token with many claims is 2 to 4 KiB).
@@ -30,15 +32,29 @@ pub struct RawAnswer {
     /// The server's own clock, to read a `Retry-After` that is a date.
     pub date: Option<String>,
     pub correlation_id: Option<String>,
+    /// When it came, by this host's clock.
+    pub arrived: Timestamp,
     /// At most [`ANSWER_BYTES_MAX`].
     pub body: Vec<u8>,
     /// The body had more bytes than that.
     pub cut: bool,
 }
 
+/// What an endpoint gave.
+#[derive(Debug)]
+pub struct Granted {
+    pub minted: Minted,
+    /// A refresh token that came along.
+    pub refresh_token: Option<SecretString>,
+    /// RFC 8693: what kind of token it is.
+    pub issued_token_type: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Fields<L> {
     access_token: Option<String>,
+    refresh_token: Option<Value>,
+    issued_token_type: Option<Value>,
     token_type: Option<String>,
     expires_in: Option<L>,
     scope: Option<Value>,
@@ -52,7 +68,7 @@ struct Fields<L> {
 ///
 /// # Errors
 /// [`MintFailure::Refused`] with the facts of the answer.
-pub fn read(answer: &RawAnswer, sent: &[&str]) -> Result<Minted, MintFailure> {
+pub fn read(answer: &RawAnswer, sent: &[&str], proof: Proof) -> Result<Granted, MintFailure> {
     let printable_text = |text: &str| printable(text, sent, TEXT_CHARS_MAX);
     let text_of = |value: &Value| match value {
         Value::String(text) => printable_text(text),
@@ -62,6 +78,8 @@ pub fn read(answer: &RawAnswer, sent: &[&str]) -> Result<Minted, MintFailure> {
         status: answer.status,
         correlation_id: answer.correlation_id.as_deref().map(printable_text),
         retry_after: hint(answer),
+        clock_ahead_s: clock_ahead_s(answer),
+        about: proof,
         ..Refusal::default()
     };
     let granted = (200..300).contains(&answer.status);
@@ -72,7 +90,7 @@ pub fn read(answer: &RawAnswer, sent: &[&str]) -> Result<Minted, MintFailure> {
         Some(parsed) if !answer.cut => parsed,
         _ => {
             refusal.kind = unparsed_kind(answer);
-            return Err(MintFailure::Refused(refusal));
+            return Err(MintFailure::Refused(Box::new(refusal)));
         }
     };
     refusal.error = fields.error.as_ref().map(text_of);
@@ -82,21 +100,48 @@ pub fn read(answer: &RawAnswer, sent: &[&str]) -> Result<Minted, MintFailure> {
         refusal.kind = RefusalKind::Redirect;
     }
     if !granted || fields.error.is_some() {
-        return Err(MintFailure::Refused(refusal));
+        return Err(MintFailure::Refused(Box::new(refusal)));
     }
     let Some(token) = fields.access_token else {
         refusal.kind = RefusalKind::Unreadable;
-        return Err(MintFailure::Refused(refusal));
+        return Err(MintFailure::Refused(Box::new(refusal)));
     };
     if !is_bearer(fields.token_type.as_deref(), &token) {
         refusal.kind = RefusalKind::Unusable;
-        return Err(MintFailure::Refused(refusal));
+        return Err(MintFailure::Refused(Box::new(refusal)));
     }
-    Ok(Minted {
-        access_token: SecretString::from(token),
-        lifetime: life,
-        scopes: fields.scope.as_ref().and_then(scopes),
+    let beside = object::<Map<String, Value>>(&answer.body).unwrap_or_default();
+    Ok(Granted {
+        refresh_token: fields.refresh_token.as_ref().and_then(refresh_token),
+        issued_token_type: fields.issued_token_type.as_ref().map(text_of),
+        minted: Minted {
+            claims: Claims::of(&token, &beside),
+            access_token: SecretString::from(token),
+            lifetime: life,
+            scopes: fields.scope.as_ref().and_then(scopes),
+        },
     })
+}
+
+/// As long as a secret file may be, so that it can be kept in one.
+fn refresh_token(given: &Value) -> Option<SecretString> {
+    let text = given.as_str()?;
+    let plain = !text.is_empty()
+        && text.len() <= TOKEN_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    plain.then(|| SecretString::from(text))
+}
+
+/// By how much this host's clock is ahead of the server's.
+fn clock_ahead_s(answer: &RawAnswer) -> Option<i64> {
+    let theirs = http_date(answer.date.as_deref()?)?;
+    Some(
+        answer
+            .arrived
+            .0
+            .div_euclid(1000)
+            .saturating_sub(theirs.as_second()),
+    )
 }
 
 /// A lifetime that is no number at all must not cost the token: it is then read a second time without it.
@@ -108,6 +153,8 @@ fn parse(body: &[u8]) -> Option<(Fields<Value>, Duration)> {
     let fields = object::<Fields<IgnoredAny>>(body)?;
     let fields = Fields {
         access_token: fields.access_token,
+        refresh_token: fields.refresh_token,
+        issued_token_type: fields.issued_token_type,
         token_type: fields.token_type,
         expires_in: None,
         scope: fields.scope,
@@ -142,7 +189,7 @@ fn unparsed_kind(answer: &RawAnswer) -> RefusalKind {
 }
 
 /// RFC 6750 section 2.1: what can stand in an `Authorization: Bearer` header.
-fn is_bearer(kind: Option<&str>, token: &str) -> bool {
+pub fn is_bearer(kind: Option<&str>, token: &str) -> bool {
     kind.is_none_or(|kind| kind.trim().eq_ignore_ascii_case("bearer"))
         && !token.is_empty()
         && token.len() <= TOKEN_BYTES_MAX
@@ -207,21 +254,27 @@ mod tests {
     }
 
     fn refusal(answer: &RawAnswer) -> Refusal {
-        match read(answer, &["hunter2"]).unwrap_err() {
-            MintFailure::Refused(refusal) => refusal,
+        match read(answer, &["hunter2"], Proof::Nothing).unwrap_err() {
+            MintFailure::Refused(refusal) => *refusal,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[track_caller]
+    fn token(body: &str) -> Minted {
+        let granted = read(&answer(200, body), &[], Proof::Nothing);
+        granted.unwrap_or_else(|_| panic!("{body}")).minted
     }
 
     #[test]
     fn a_token_is_read_with_its_life_and_scopes() {
         let body =
             r#"{"access_token":"abc","token_type":"Bearer","expires_in":"3600","scope":"a b"}"#;
-        let minted = read(&answer(200, body), &[]).unwrap();
+        let minted = token(body);
         assert_eq!(minted.access_token.expose_secret(), "abc");
         assert_eq!(minted.lifetime, Duration::from_secs(3600));
         assert_eq!(minted.scopes.unwrap(), ["a", "b"]);
-        let minted = read(&answer(200, r#"{"access_token":"abc"}"#), &[]).unwrap();
+        let minted = token(r#"{"access_token":"abc"}"#);
         assert_eq!(minted.lifetime, refresh::DEFAULT_LIFETIME);
         assert_eq!(minted.scopes, None);
     }
@@ -230,9 +283,40 @@ mod tests {
     fn no_lifetime_costs_the_token() {
         for life in ["1e999", "0", "-1", "[]", "{}", "null", "\"soon\"", "1e-999"] {
             let body = format!(r#"{{"access_token":"abc","expires_in":{life}}}"#);
-            let minted = read(&answer(200, &body), &[]).unwrap_or_else(|_| panic!("{life}"));
+            let minted = token(&body);
             assert!(minted.lifetime >= refresh::SHORTEST_LIFETIME, "{life}");
         }
+    }
+
+    #[test]
+    fn a_refresh_token_and_the_kind_of_a_token_are_read_where_they_can_be_used() {
+        let with = |more: &str| {
+            let body = format!(r#"{{"access_token":"abc"{more}}}"#);
+            read(&answer(200, &body), &[], Proof::Nothing).unwrap()
+        };
+        let granted = with(r#","refresh_token":"r1","issued_token_type":"urn:x""#);
+        assert_eq!(granted.refresh_token.unwrap().expose_secret(), "r1");
+        assert_eq!(granted.issued_token_type.as_deref(), Some("urn:x"));
+        for odd in ["\"\"", "7", "null", "{}", "\"a b\"", "\"a\\nb\""] {
+            let granted = with(&format!(r#","refresh_token":{odd}"#));
+            assert!(granted.refresh_token.is_none(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_distance_of_the_clocks_is_read_from_the_answer() {
+        let mut raw = answer(400, "{}");
+        raw.date = Some("Sun, 01 Mar 2026 09:00:00 GMT".into());
+        for (arrived_s, ahead) in [
+            (1_772_355_600, 0),
+            (1_772_356_020, 420),
+            (1_772_355_540, -60),
+        ] {
+            raw.arrived = Timestamp(arrived_s * 1000 + 999);
+            assert_eq!(refusal(&raw).clock_ahead_s, Some(ahead));
+        }
+        raw.date = Some("noon".into());
+        assert_eq!(refusal(&raw).clock_ahead_s, None);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! What is wrong with a slot, in one sentence, and what to change, in another. Pure. A reason has no full
 //! stop; a remedy is an instruction with a capital letter and no full stop, or empty where waiting is all.
 
+mod refusal;
+mod rejection;
+
 use std::time::Duration;
 
 use super::CredentialHoldKind;
-use super::grant::{About, MintFailure, Refusal, RefusalKind};
-use super::words::{parenthesis, span};
-use crate::model::{FailureClass, FailureRecord, Missing, Timestamp};
+use super::grant::{About, MintFailure, Refusal};
+use super::words::{other_organization, span};
+use crate::clock::Instant;
+use crate::model::{FailureClass, FailureRecord, Timestamp};
 
 /// A failure of a slot, understood once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +19,14 @@ pub struct Diagnosis {
     what: String,
     /// Said after how long it has lasted.
     cause: Option<String>,
+    /// `what` says how long it has lasted.
+    says_how_long: bool,
     /// What to change; empty if there is nothing to do but wait.
     pub remedy: String,
     /// When the endpoint wants to be asked again.
     pub hint: Option<Duration>,
+    /// When the slot that this one waits for tries again: earlier is in vain, later is late.
+    pub until: Option<Instant>,
     /// The answer behind it, if one came.
     pub record: Option<FailureRecord>,
 }
@@ -32,6 +40,20 @@ pub enum Circumstance {
     Expired,
     /// A token that had worked, or was long idle, before the end that its endpoint stated.
     RevokedEarly { age: Duration, life: Duration },
+    /// A token that had worked, and whose end nobody stated.
+    Ended { age: Duration },
+}
+
+/// A token that the platform refused, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused<'a> {
+    pub seen: Circumstance,
+    pub retry_on_401: bool,
+    /// The scopes that it states.
+    pub granted: Option<&'a [String]>,
+    /// The end that it claims, in seconds after the Unix epoch.
+    pub expires_at_s: Option<i64>,
+    pub at: Timestamp,
 }
 
 impl Circumstance {
@@ -45,6 +67,7 @@ impl Circumstance {
                 span(age),
                 span(life)
             ),
+            Self::Ended { age } => format!("its token ended after {} of use", span(age)),
         }
     }
 }
@@ -53,7 +76,8 @@ impl Diagnosis {
     /// The reason, after it has lasted for `lasting`.
     pub fn reason(&self, lasting: Duration) -> String {
         let mut reason = self.what.clone();
-        if self.kind != CredentialHoldKind::Blocked && lasting >= Duration::from_secs(1) {
+        let blocked = self.kind == CredentialHoldKind::Blocked;
+        if !blocked && !self.says_how_long && lasting >= Duration::from_secs(1) {
             reason.push_str(" for ");
             reason.push_str(&span(lasting));
         }
@@ -70,12 +94,34 @@ impl Diagnosis {
                 what: chain(error),
                 ..Self::blocked("")
             },
+            MintFailure::Key(error) => Self {
+                what: error.to_string(),
+                ..Self::blocked("")
+            },
+            MintFailure::Keep { path, source } => Self {
+                what: format!(
+                    "the newest refresh token of {} cannot be kept in {}: {source}",
+                    about.client(),
+                    path.display()
+                ),
+                ..Self::blocked(
+                    "Repair that disk before a restart: until it is written the token is in memory alone",
+                )
+            },
+            MintFailure::Subject(hold) => Self {
+                kind: hold.kind,
+                what: format!("the token to exchange is not to be had: {}", hold.reason),
+                says_how_long: true,
+                until: Some(hold.until),
+                record: hold.last.clone(),
+                ..Self::blocked(hold.remedy.clone())
+            },
             MintFailure::Unreachable { cause } => Self {
                 cause: Some(cause.clone()),
                 ..Self::outage(format!("token endpoint {} unreachable", about.endpoint))
             },
             MintFailure::Refused(refusal) => {
-                let (mut diagnosis, class) = of_refusal(refusal, about);
+                let (mut diagnosis, class) = refusal::read(refusal, about);
                 diagnosis.hint = refusal.retry_after;
                 diagnosis.record = Some(record(refusal, class, at, &diagnosis.what));
                 diagnosis
@@ -83,52 +129,25 @@ impl Diagnosis {
         }
     }
 
-    /// Why the platform's 401s close the slot. `granted`: the scopes that the refused token states.
-    pub fn of_rejection(
-        record: &FailureRecord,
-        seen: Circumstance,
-        retry_on_401: bool,
-        granted: Option<&[String]>,
-        about: &About,
-    ) -> Self {
-        let answer = answer_words(record);
-        let lacking = match &record.missing {
-            Some(Missing::Scope(scope)) => Some(scope),
-            _ => granted.and_then(|granted| about.scopes.iter().find(|s| !granted.contains(s))),
-        };
-        let client = &about.client_id;
-        let (what, remedy) = if !retry_on_401 && seen != Circumstance::Fresh {
-            (
-                format!("{} ({answer}) and retry_on_401 is false", seen.sentence()),
-                "Set retry_on_401 = true to renew tokens at once".to_owned(),
-            )
-        } else if let Some(scope) = lacking {
-            (
-                lacks_scope(scope, granted),
-                format!("Add it to client {client}"),
-            )
-        } else if record.code.as_deref() == Some("credentials.expired") {
-            (
-                format!(
-                    "the platform calls tokens fresh from {} expired ({answer})",
-                    about.endpoint
-                ),
-                "Compare the clocks of the token endpoint and the platform".to_owned(),
-            )
-        } else {
-            (
-                format!(
-                    "the platform refuses tokens fresh from {} ({answer})",
-                    about.endpoint
-                ),
-                format!(
-                    "Check that token_url and api_url belong to one region and organisation, and that client {client} is active"
-                ),
-            )
-        };
+    /// Why the platform's 401s close the slot.
+    pub fn of_rejection(record: &FailureRecord, refused: Refused<'_>, about: &About) -> Self {
+        let (what, remedy) = rejection::words(record, refused, about);
         Self {
             what,
             record: Some(record.clone()),
+            ..Self::blocked(remedy)
+        }
+    }
+
+    /// Why a token is not used though nobody refused it: it shows organisations, and not the one that was stated or pinned.
+    pub fn of_organization(shown: &str, wanted: &str, about: &About) -> Self {
+        let whom = match about.audience.as_str() {
+            "" => about.client(),
+            audience => format!("{} and audience {audience}", about.client()),
+        };
+        let (what, remedy) = other_organization(shown, wanted, &whom);
+        Self {
+            what: format!("{what}; nothing was sent"),
             ..Self::blocked(remedy)
         }
     }
@@ -138,8 +157,10 @@ impl Diagnosis {
             kind: CredentialHoldKind::Blocked,
             what: String::new(),
             cause: None,
+            says_how_long: false,
             remedy: remedy.into(),
             hint: None,
+            until: None,
             record: None,
         }
     }
@@ -165,170 +186,6 @@ pub fn lacks_scope(scope: &str, granted: Option<&[String]>) -> String {
     }
 }
 
-/// A refusal's diagnosis, but for what is the same for all, and its class.
-fn of_refusal(refusal: &Refusal, about: &About) -> (Diagnosis, FailureClass) {
-    let endpoint = &about.endpoint;
-    let said = parenthesis(&[
-        Some(refusal.status.to_string()),
-        refusal.error.clone(),
-        refusal.description.clone(),
-    ]);
-    if is_throttle(refusal) {
-        let diagnosis = Diagnosis {
-            kind: CredentialHoldKind::Throttled,
-            cause: said,
-            ..Diagnosis::outage(format!("token endpoint {endpoint} throttles"))
-        };
-        return (diagnosis, FailureClass::Throttled);
-    }
-    let odd = |what: &str, remedy: &str| Diagnosis {
-        cause: said.clone(),
-        remedy: remedy.to_owned(),
-        ..Diagnosis::outage(format!("token endpoint {endpoint} {what}"))
-    };
-    match refusal.kind {
-        RefusalKind::Error => of_error(refusal, about, said),
-        RefusalKind::Html => (
-            odd(
-                "answers with a web page instead of a token",
-                "Check token_url and any proxy between",
-            ),
-            FailureClass::Unrecognised,
-        ),
-        RefusalKind::Redirect => (
-            odd(
-                "redirects, which is not followed",
-                "Check token_url and any proxy between",
-            ),
-            FailureClass::Unrecognised,
-        ),
-        RefusalKind::Unreadable => (
-            odd("answers with something that is no token", "Check token_url"),
-            FailureClass::Unrecognised,
-        ),
-        RefusalKind::TooLarge => (
-            odd("answers with far more than a token", "Check token_url"),
-            FailureClass::Unrecognised,
-        ),
-        RefusalKind::Unusable => (
-            Diagnosis {
-                what: format!("token endpoint {endpoint} gives a token that is no bearer token"),
-                cause: said,
-                ..Diagnosis::blocked(format!(
-                    "Have client {} issue bearer tokens",
-                    about.client_id
-                ))
-            },
-            FailureClass::Unrecognised,
-        ),
-    }
-}
-
-fn of_error(refusal: &Refusal, about: &About, said: Option<String>) -> (Diagnosis, FailureClass) {
-    let (endpoint, client) = (&about.endpoint, &about.client_id);
-    let code = refusal.error.as_deref().unwrap_or_default();
-    if is_outage(refusal.status, code) {
-        let diagnosis = Diagnosis {
-            cause: said,
-            ..Diagnosis::outage(format!("token endpoint {endpoint} unavailable"))
-        };
-        return (diagnosis, FailureClass::Transient);
-    }
-    let (what, remedy) = match code {
-        _ if says_disabled(refusal) => (
-            format!("client {client} is disabled"),
-            format!("Have client {client} activated where it was made"),
-        ),
-        "unauthorized_client" | "unsupported_grant_type" => (
-            format!("client {client} may not use the grant {}", about.grant),
-            format!("Allow it for client {client}, or configure another grant"),
-        ),
-        "invalid_scope" => (
-            format!(
-                "token endpoint {endpoint} refuses the scopes asked for: {}",
-                if about.scopes.is_empty() {
-                    "none".to_owned()
-                } else {
-                    about.scopes.join(" ")
-                }
-            ),
-            format!("Grant them to client {client}, or take them out of scopes"),
-        ),
-        "invalid_client" => wrong_secret(about),
-        "" if refusal.status == 401 => wrong_secret(about),
-        "" if matches!(refusal.status, 404 | 405 | 410 | 421) => (
-            format!("there is no token endpoint at {endpoint}"),
-            "Check token_url".to_owned(),
-        ),
-        _ => (
-            format!("token endpoint {endpoint} refuses client {client}"),
-            format!("Check token_url and client {client}"),
-        ),
-    };
-    let class = match refusal.status {
-        401 => FailureClass::Unauthorized,
-        404 | 405 | 410 | 421 => FailureClass::Endpoint,
-        _ => FailureClass::Forbidden,
-    };
-    let diagnosis = Diagnosis {
-        what,
-        cause: said,
-        ..Diagnosis::blocked(remedy)
-    };
-    (diagnosis, class)
-}
-
-fn wrong_secret(about: &About) -> (String, String) {
-    let client = &about.client_id;
-    (
-        format!(
-            "token endpoint {} does not accept client {client} with its secret",
-            about.endpoint
-        ),
-        format!(
-            "Put the secret of client {client} into {}",
-            about.secret_file
-        ),
-    )
-}
-
-/// Throttling comes as 429, and on this platform as 400 `invalid_request` with a set phrase.
-fn is_throttle(refusal: &Refusal) -> bool {
-    let phrase = refusal
-        .description
-        .as_deref()
-        .is_some_and(|said| said.to_ascii_lowercase().starts_with("rate limit exceeded"));
-    refusal.status == 429
-        || (refusal.status == 503 && refusal.retry_after.is_some())
-        || (phrase && refusal.error.as_deref() == Some("invalid_request"))
-        || matches!(
-            refusal.error.as_deref(),
-            Some("slow_down" | "too.many.requests")
-        )
-}
-
-fn is_outage(status: u16, code: &str) -> bool {
-    matches!(status, 408 | 425 | 500..)
-        || matches!(code, "server_error" | "temporarily_unavailable")
-}
-
-fn says_disabled(refusal: &Refusal) -> bool {
-    let said = refusal
-        .description
-        .as_deref()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    [
-        "disabled",
-        "inactive",
-        "not active",
-        "deactivated",
-        "suspended",
-    ]
-    .iter()
-    .any(|word| said.contains(word))
-}
-
 fn record(refusal: &Refusal, class: FailureClass, at: Timestamp, what: &str) -> FailureRecord {
     FailureRecord {
         at,
@@ -348,16 +205,6 @@ fn record(refusal: &Refusal, class: FailureClass, at: Timestamp, what: &str) -> 
         attempt: 1,
         next_try_at: None,
     }
-}
-
-/// `401 bad.credentials: Invalid login credentials.`
-fn answer_words(record: &FailureRecord) -> String {
-    let status = record
-        .status
-        .map_or_else(|| "401".to_owned(), |s| s.to_string());
-    let message = record.message.trim_end_matches('.');
-    let message = (!message.is_empty()).then(|| message.to_owned());
-    parenthesis(&[Some(status), record.code.clone(), message]).unwrap_or_default()
 }
 
 /// An error and its causes, in one line.

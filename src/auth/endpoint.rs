@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,9 +13,12 @@ use reqwest::header::{
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::answer::{self, ANSWER_BYTES_MAX, RawAnswer};
-use super::grant::{MintFailure, Minted};
+use super::answer::{self, ANSWER_BYTES_MAX, Granted, RawAnswer};
+use super::grant::{MintFailure, Proof};
+use super::secret::SecretSource;
+use crate::clock::Clock;
 use crate::http::Reach;
+use crate::model::Timestamp;
 
 /// The whole request, from the first byte to the last. The slot has the same deadline around it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,11 +36,37 @@ pub enum EndpointError {
     Credentials,
 }
 
+/// Who asks for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Empty where a grant needs no client.
+    pub id: String,
+    /// Read anew before each token request; `None`: a public client.
+    pub secret: Option<SecretSource>,
+}
+
+impl Client {
+    pub fn secret_shown(&self) -> String {
+        self.secret
+            .as_ref()
+            .map_or_else(String::new, SecretSource::shown)
+    }
+}
+
+/// One request to a token endpoint.
+pub struct Asking<'a> {
+    pub form: Vec<(&'a str, &'a str)>,
+    /// What of the form must show nowhere, even if the endpoint repeats it.
+    pub secrets: Vec<&'a SecretString>,
+    pub proof: Proof,
+}
+
 /// A token endpoint and the client that talks to it.
 #[derive(Clone)]
 pub struct TokenEndpoint {
     url: reqwest::Url,
     http: reqwest::Client,
+    clock: Arc<dyn Clock>,
 }
 
 /// A client fit for token requests to `url`: no redirects, which could carry a secret elsewhere, no
@@ -63,7 +93,11 @@ impl TokenEndpoint {
     ///
     /// # Errors
     /// A text that is no `http` or `https` URL, or one with credentials in it.
-    pub fn try_new(url: &str, http: reqwest::Client) -> Result<Self, EndpointError> {
+    pub fn try_new(
+        url: &str,
+        http: reqwest::Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, EndpointError> {
         let url = reqwest::Url::parse(url).map_err(|_| EndpointError::Malformed)?;
         if !matches!(url.scheme(), "https" | "http") {
             let scheme = url.scheme().to_owned();
@@ -72,7 +106,7 @@ impl TokenEndpoint {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(EndpointError::Credentials);
         }
-        Ok(Self { url, http })
+        Ok(Self { url, http, clock })
     }
 
     /// For messages: without query and fragment.
@@ -83,35 +117,61 @@ impl TokenEndpoint {
         url.into()
     }
 
-    /// Posts `form` with HTTP Basic authentication and reads the answer.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// The time that assertions are dated with.
+    pub fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    /// Posts a form as `client` and reads the answer.
     ///
     /// # Errors
-    /// No answer, or one without a token.
+    /// The client's secret cannot be read; no answer; or one without a token.
     pub async fn request(
         &self,
-        client_id: &str,
-        secret: &SecretString,
-        form: &[(&str, &str)],
-    ) -> Result<Minted, MintFailure> {
-        let response = self
-            .http
-            .post(self.url.clone())
-            .header(AUTHORIZATION, basic(client_id, secret))
+        client: &Client,
+        asking: Asking<'_>,
+    ) -> Result<Granted, MintFailure> {
+        let secret = match &client.secret {
+            Some(file) => Some(file.read().await?),
+            None => None,
+        };
+        let mut form = asking.form;
+        let mut request = self.http.post(self.url.clone());
+        match &secret {
+            Some(secret) => request = request.header(AUTHORIZATION, basic(&client.id, secret)),
+            // RFC 6749 section 3.2.1: a client without a secret names itself in the form.
+            None if !client.id.is_empty() => form.push(("client_id", &client.id)),
+            None => {}
+        }
+        let response = request
             .header(ACCEPT, "application/json")
-            .form(form)
+            .form(&form)
             .timeout(REQUEST_TIMEOUT)
             .send()
             .await
             .map_err(unreachable)?;
-        let raw = receive(response).await?;
-        let forms = sent_forms(client_id, secret);
+        let raw = receive(response, self.wall()).await?;
+        let mut forms: Vec<Zeroizing<String>> = Vec::new();
+        if let Some(secret) = &secret {
+            forms.extend(sent_forms(secret));
+            forms.push(credentials(&client.id, secret));
+        }
+        forms.extend(asking.secrets.iter().flat_map(|secret| sent_forms(secret)));
         let forms: Vec<&str> = forms.iter().map(|form| form.as_str()).collect();
-        answer::read(&raw, &forms)
+        answer::read(&raw, &forms, asking.proof)
     }
 }
 
-async fn receive(mut response: reqwest::Response) -> Result<RawAnswer, MintFailure> {
+async fn receive(
+    mut response: reqwest::Response,
+    arrived: Timestamp,
+) -> Result<RawAnswer, MintFailure> {
     let mut raw = RawAnswer {
+        arrived,
         status: response.status().as_u16(),
         content_type: text(response.headers(), CONTENT_TYPE.as_str()),
         retry_after: text(response.headers(), RETRY_AFTER.as_str()),
@@ -148,14 +208,13 @@ fn basic(client_id: &str, secret: &SecretString) -> HeaderValue {
     header
 }
 
-/// How the secret may come back in an answer: as it is, encoded as it was sent, or escaped in JSON.
-fn sent_forms(client_id: &str, secret: &SecretString) -> [Zeroizing<String>; 4] {
+/// How a secret may come back in an answer: as it is, encoded as it was sent, or escaped in JSON.
+fn sent_forms(secret: &SecretString) -> [Zeroizing<String>; 3] {
     let plain = secret.expose_secret();
     let escaped = Zeroizing::new(serde_json::Value::from(plain).to_string());
     [
         Zeroizing::new(plain.to_owned()),
         Zeroizing::new(form_encoded(plain)),
-        credentials(client_id, secret),
         Zeroizing::new(escaped[1..escaped.len() - 1].to_owned()),
     ]
 }

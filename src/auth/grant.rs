@@ -2,12 +2,17 @@
 //! implementation of [`Grant`]; the slot, its timing and its diagnosis stay as they are.
 
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::secret::SecretError;
+use super::CredentialHold;
+use super::claims::Claims;
+use super::key::KeyError;
+use super::secret::{SecretError, SecretSource};
 
 /// A token as its endpoint issued it.
 #[derive(Debug)]
@@ -17,20 +22,31 @@ pub struct Minted {
     pub lifetime: Duration,
     /// `None`: the answer did not say.
     pub scopes: Option<Vec<String>>,
+    /// What the token or its answer says of itself; believed for diagnoses and holds only.
+    pub claims: Claims,
 }
+
+/// The lifetime of a token that is usable until it is refused.
+pub const UNTIL_REFUSED: Duration = Duration::MAX;
 
 /// Why no token came, as plain facts; `diagnosis` turns them into words.
 #[derive(Debug)]
 pub enum MintFailure {
     /// Nothing was sent: the secret on this host is unusable.
     Secret(SecretError),
+    /// Nothing was sent: the key is none that assertions can be signed with.
+    Key(KeyError),
+    /// A token came, and what its endpoint gave with it cannot be kept on this host's disk.
+    Keep { path: PathBuf, source: io::Error },
+    /// The token that this one is exchanged for is not to be had.
+    Subject(Box<CredentialHold>),
     /// No answer came.
     Unreachable {
         /// Two or three words, such as `connection refused`.
         cause: String,
     },
     /// An answer without a usable token.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 /// What a token endpoint said instead of giving a token. Holds no secret.
@@ -43,6 +59,10 @@ pub struct Refusal {
     pub description: Option<String>,
     pub correlation_id: Option<String>,
     pub retry_after: Option<Duration>,
+    /// How far this host's clock was ahead of the endpoint's, in seconds, where its answer had a date.
+    pub clock_ahead_s: Option<i64>,
+    /// What was asked for in exchange, or as proof.
+    pub about: Proof,
     /// The first KiB of a refusal's body, printable characters only; empty where the body may hold a token.
     pub body: String,
 }
@@ -63,6 +83,18 @@ pub enum RefusalKind {
     Unusable,
     /// More bytes than any token answer has.
     TooLarge,
+    /// A token of another type than was asked for (`issued_token_type`).
+    OtherType,
+}
+
+/// What a request proves itself with, beside the client's own secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Proof {
+    #[default]
+    Nothing,
+    Assertion,
+    RefreshToken,
+    SubjectToken,
 }
 
 /// What is said about a slot's request in messages. Holds no secret.
@@ -75,8 +107,25 @@ pub struct About {
     pub grant: &'static str,
     /// The scopes that are asked for.
     pub scopes: Vec<String>,
-    /// The secret file, as configured.
+    /// The client's secret file, as configured; empty for a client without one.
     pub secret_file: String,
+    /// The file of the key, refresh token or token, as configured.
+    pub proof_file: String,
+    /// Where an assertion or an exchanged token is meant for, if that is stated.
+    pub audience: String,
+    /// Whom an assertion speaks for.
+    pub user: String,
+}
+
+impl About {
+    /// `client 5b1c9e`, or what stands for it where a grant has no client.
+    pub fn client(&self) -> String {
+        if self.client_id.is_empty() {
+            "its client".to_owned()
+        } else {
+            format!("client {}", self.client_id)
+        }
+    }
 }
 
 pub type Minting<'a> = Pin<Box<dyn Future<Output = Result<Minted, MintFailure>> + Send + 'a>>;
@@ -87,4 +136,22 @@ pub trait Grant: Send + Sync + 'static {
     fn mint(&self) -> Minting<'_>;
 
     fn about(&self) -> About;
+
+    /// How many requests one token may take, one after another; each has the whole time of one.
+    fn requests(&self) -> u32 {
+        1
+    }
+
+    /// The operator's files behind its tokens. While the slot is held for one, a change of it sets off a try.
+    fn files(&self) -> Vec<SecretSource> {
+        Vec::new()
+    }
+
+    /// Its tokens stand in its files: a change is a newer token, and asking again without one gives the same.
+    fn is_static(&self) -> bool {
+        false
+    }
+
+    /// An operator says that the cause is cured.
+    fn retry_now(&self) {}
 }

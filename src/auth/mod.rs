@@ -2,17 +2,27 @@
 //!
 //! `slot` decides (pure), `refusals` weighs the platform's 401s (pure), `diagnosis` and `words` say what is
 //! wrong (pure), `answer` reads what an endpoint says (pure); `source` performs it on a runtime, `endpoint`
-//! makes the request, and each grant is a file that implements [`Grant`].
+//! makes the request, `watch` notices that the operator wrote a file, and each grant is a file that implements [`Grant`].
 
 mod answer;
+mod claims;
 mod client_credentials;
 mod diagnosis;
 mod endpoint;
 mod grant;
+mod jwt_bearer;
+mod key;
+mod refresh_token;
 mod refusals;
+mod rotated;
 mod secret;
 mod slot;
 mod source;
+mod static_token;
+#[cfg(test)]
+mod testing;
+mod token_exchange;
+mod watch;
 mod words;
 
 use std::future::Future;
@@ -21,13 +31,23 @@ use std::pin::Pin;
 use crate::clock::Instant;
 use crate::model::{FailureRecord, Generation, SessionKey, Timestamp, Token, TokenView};
 
+pub use claims::Claims;
 pub use client_credentials::ClientCredentials;
-pub use endpoint::{EndpointError, TokenEndpoint, token_client};
-pub use grant::{About, Grant, MintFailure, Minted, Minting, Refusal, RefusalKind};
-pub use secret::{SECRET_BYTES_MAX, SecretError, SecretPlaces, read_secret};
+pub use endpoint::{Client, EndpointError, TokenEndpoint, token_client};
+pub use grant::{About, Grant, MintFailure, Minted, Minting, Proof, Refusal, RefusalKind};
+pub use jwt_bearer::{Assertion, JwtBearer};
+pub use key::{KeyError, SigningKey};
+pub use refresh_token::RefreshToken;
+pub use rotated::RotatedFile;
+pub use secret::{SECRET_BYTES_MAX, SecretError, SecretPlaces, SecretSource, read_secret};
 pub use slot::{RefreshPolicy, Rules};
 pub use source::Slot;
-pub use words::{blocked_sentence, missing_scope_sentence, waiting_sentence};
+pub use static_token::StaticToken;
+pub use token_exchange::{TokenExchange, Wish};
+pub use words::{
+    blocked_sentence, missing_scope_sentence, needs_user, other_organization, user_needed,
+    waiting_sentence,
+};
 
 /// Why a slot gives no token now, in words for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +120,12 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
+    /// Whoever tokens of `generation` were to be exchanged with does not take them: the next caller gets a younger one.
+    /// Compare-and-swap, as `reject`; `false`: none will come.
+    fn invalidate(&self, _generation: Generation) -> bool {
+        false
+    }
+
     /// The hold in force, if any: there is one exactly while `token` would refuse at once. Once its
     /// `until` has passed there is none, and the next call of `token` is the probe.
     fn hold(&self) -> Option<CredentialHold>;
@@ -111,6 +137,16 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
+    /// The organisation that the newest token shows, or that it was to show; `None` if it shows none.
+    fn organization(&self) -> Option<String> {
+        None
+    }
+
+    /// What a platform's refusal of the newest token means: what is wrong, and what to change. Nothing follows from it here.
+    fn explain(&self, record: &FailureRecord) -> (String, String) {
+        (record.message.clone(), String::new())
+    }
+
     /// Whose tokens these are, for messages.
     fn client_id(&self) -> Option<String> {
         None
@@ -119,3 +155,6 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Ends when the slot's state changed after the call. A hint, never the only wake-up.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,16 @@
 //! Secret files: read anew before each use, so that a rotated secret needs no restart, and refused when
 //! other users of the host could read them.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
+
+use super::grant::MintFailure;
 
 /// Far above any secret or key; a bound against a file that is something else.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -22,12 +25,67 @@ pub struct SecretPlaces {
     pub credentials: Option<PathBuf>,
 }
 
+/// A secret file of the operator's: its name as configured, and where it is looked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretSource {
+    pub name: PathBuf,
+    pub places: SecretPlaces,
+}
+
+/// People paste the secret itself where a file's name belongs.
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretSource")
+    }
+}
+
+/// What of a file changes when it is written or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl SecretSource {
+    /// Not on the runtime: the file may lie on a slow or hanging disk.
+    ///
+    /// # Errors
+    /// [`MintFailure::Secret`] as [`read_secret`].
+    pub async fn read(&self) -> Result<SecretString, MintFailure> {
+        let source = self.clone();
+        tokio::task::spawn_blocking(move || read_secret(&source.name, &source.places))
+            .await
+            .map_err(|error| MintFailure::Unreachable {
+                cause: format!("reading the secret ended early: {error}"),
+            })?
+            .map_err(MintFailure::Secret)
+    }
+
+    /// `None` where there is no file.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let (file, _, _) = open(&self.name, &self.places).ok()?;
+        let about = file.metadata().ok()?;
+        Some(Stamp {
+            device: about.dev(),
+            inode: about.ino(),
+            bytes: about.size(),
+            modified: (about.mtime(), about.mtime_nsec()),
+        })
+    }
+
+    pub fn shown(&self) -> String {
+        self.name.display().to_string()
+    }
+}
+
 /// Why a secret file is not used. Names the file as configured, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error("{name} is readable by others ({mode:04o}): chmod 600 {name}")]
     Readable { name: String, mode: u32 },
-    #[error("{name} is empty: write the client secret into it")]
+    #[error("{name} is empty: write the secret into it")]
     Empty { name: String },
     #[error("{name} is larger than {limit} bytes: it is no secret file")]
     TooLarge { name: String, limit: u64 },

@@ -6,6 +6,7 @@
 
 mod issue;
 mod terms;
+mod told;
 mod trouble;
 
 use std::time::Duration;
@@ -17,12 +18,13 @@ pub use terms::{
     Answer, Flight, Mint, Moment, Phase, RefreshPolicy, Rejected, Rules, Standing, Wanted,
 };
 
+use super::claims::Claims;
 use super::diagnosis::{Circumstance, Diagnosis};
-use super::grant::{About, Minted};
-use super::refusals::{Finding, Refusals, Refused};
-use super::{AfterRejection, CredentialHold, Rejection};
+use super::grant::{About, Minted, UNTIL_REFUSED};
+use super::refusals::{self, Finding, Refusals};
+use super::{AfterRejection, Rejection};
 use crate::clock::Instant;
-use crate::model::{Generation, SessionKey, Token, TokenView};
+use crate::model::{Generation, SessionKey, Token};
 use crate::policy::backoff::{self, Backoff};
 use crate::policy::refresh;
 
@@ -109,10 +111,10 @@ impl SlotState {
         }
         // Whoever waited must be able to use it, however slow the endpoint was.
         let spent = at.now.since(asked_at);
-        let life = minted
-            .lifetime
-            .saturating_sub(spent)
-            .max(refresh::SHORTEST_LIFETIME);
+        let life = match minted.lifetime {
+            UNTIL_REFUSED => UNTIL_REFUSED,
+            stated => stated.saturating_sub(spent).max(refresh::SHORTEST_LIFETIME),
+        };
         let generation = Generation(self.generation().0 + 1);
         let until_refresh = life.saturating_sub(refresh::lead(life, at.draw));
         self.newest = Some(Issue {
@@ -122,12 +124,37 @@ impl SlotState {
             refresh_at: at.now.saturating_add(until_refresh),
             outdated: false,
             scopes: minted.scopes,
+            claims: minted.claims,
             proven: false,
         });
         self.trouble
             .take_if(|trouble| trouble.origin == Origin::Mint);
         self.phase = Phase::Valid;
         Some(generation)
+    }
+
+    /// What is wrong with a token for this slot whatever it opens: it belongs to another organisation. The first one that is
+    /// shown is held to from then on.
+    pub fn stranger(&mut self, claims: &Claims) -> Option<Diagnosis> {
+        let Some(wanted) = &self.rules.organization else {
+            self.rules.organization.clone_from(&claims.organization);
+            return None;
+        };
+        let excluded = claims.excludes(wanted);
+        excluded.then(|| Diagnosis::of_organization(&claims.shown(), wanted, &self.about))
+    }
+
+    /// The exchange endpoint does not take the token of `generation`. Whether a younger one may come.
+    pub fn invalidate(&mut self, generation: Generation, now: Instant) -> bool {
+        self.expire(now);
+        if self.generation() == generation {
+            self.phase = match self.phase {
+                Phase::Refreshing(flight) => Phase::Fetching(flight),
+                Phase::Valid => self.without_token(now),
+                other => other,
+            };
+        }
+        self.hold(now).is_none()
     }
 
     /// A token request failed. How many had failed of late for such a reason; `None`: it no longer counted.
@@ -171,7 +198,7 @@ impl SlotState {
         }
         let seen = issue.circumstance(at.now);
         let finding = if self.rules.retry_on_401 {
-            self.refusals.judge(Refused {
+            self.refusals.judge(refusals::Refused {
                 session: &rejection.session,
                 only_session: rejection.only_session,
                 generation: rejection.generation,
@@ -184,6 +211,17 @@ impl SlotState {
             })
         } else {
             Finding::Block
+        };
+        let finding = match finding {
+            // Another request would give the same token. What never worked for one session may work for the others.
+            Finding::Mint if self.rules.is_static => {
+                if seen == Circumstance::Fresh && !rejection.only_session {
+                    Finding::HoldSession
+                } else {
+                    Finding::Block
+                }
+            }
+            other => other,
         };
         self.follow(finding, seen, rejection, at)
     }
@@ -213,13 +251,7 @@ impl SlotState {
                 }
             }
             Finding::Block => {
-                let diagnosis = Diagnosis::of_rejection(
-                    &rejection.record,
-                    seen,
-                    self.rules.retry_on_401,
-                    self.scopes(),
-                    &self.about,
-                );
+                let diagnosis = self.diagnosed(&rejection.record, seen, at.wall);
                 rejected.abandon = matches!(self.phase, Phase::Fetching(_) | Phase::Refreshing(_));
                 rejected.after = AfterRejection::Blocked;
                 self.worsen(Origin::Refusal, diagnosis, at);
@@ -268,44 +300,6 @@ impl SlotState {
             issue.refresh_at = issue.refresh_at.min(now);
         }
         self.hold(now).is_none()
-    }
-
-    /// The hold in force: callers are refused at once.
-    pub fn hold(&self, now: Instant) -> Option<CredentialHold> {
-        let trouble = self.trouble.as_ref()?;
-        let closed = match self.phase {
-            Phase::Waiting | Phase::Blocked => true,
-            Phase::Valid => trouble.origin == Origin::Mint && self.has_expired(now),
-            Phase::Empty | Phase::Fetching(_) | Phase::Refreshing(_) => false,
-        };
-        (closed && now < trouble.next_at).then(|| self.described(now))
-    }
-
-    pub fn view(&self, now: Instant) -> TokenView {
-        let usable = matches!(self.phase, Phase::Valid | Phase::Refreshing(_));
-        let state = match self.phase {
-            Phase::Empty | Phase::Waiting => "none",
-            Phase::Fetching(_) => "fetching",
-            Phase::Valid | Phase::Refreshing(_) => "valid",
-            Phase::Blocked => "blocked",
-        };
-        let left = |issue: &Issue| issue.expires_at().since(now).as_secs();
-        TokenView {
-            state: state.to_owned(),
-            expires_in_s: self.newest.as_ref().filter(|_| usable).map(left),
-            generation: self.generation().0,
-        }
-    }
-
-    /// The scopes that the newest token states.
-    pub fn scopes(&self) -> Option<&[String]> {
-        self.newest.as_ref()?.scopes.as_deref()
-    }
-
-    fn generation(&self) -> Generation {
-        self.newest
-            .as_ref()
-            .map_or(Generation(0), |issue| issue.token.generation)
     }
 
     fn usable(&self) -> Answer {
@@ -378,11 +372,6 @@ impl SlotState {
     fn worsen(&mut self, origin: Origin, diagnosis: Diagnosis, at: Moment) -> &Trouble {
         let trouble = Trouble::after(self.trouble.as_ref(), origin, diagnosis, at);
         self.trouble.insert(trouble)
-    }
-
-    fn described(&self, now: Instant) -> CredentialHold {
-        let trouble = self.trouble.as_ref().expect("a held slot has a trouble");
-        trouble.describe(now)
     }
 }
 

@@ -9,16 +9,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::diagnosis::Diagnosis;
+use super::diagnosis::{Circumstance, Diagnosis};
 use super::endpoint::REQUEST_TIMEOUT;
 use super::grant::{Grant, MintFailure, Minted};
+use super::secret::SecretSource;
 use super::slot::{Answer, Flight, Mint, Moment, Rules, SlotState, Standing};
-use super::{AfterRejection, CredentialHold, Rejection, TokenResult, TokenSource};
+use super::{AfterRejection, CredentialHold, Rejection, TokenResult, TokenSource, watch as files};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant};
-use crate::model::{Generation, SessionKey, TokenView};
+use crate::model::{FailureRecord, Generation, SessionKey, TokenView};
 
-/// A grant may do more than one request; all of it fits in here.
+/// For each request that a grant may do.
 const MINT_TIMEOUT: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// A token slot, shared by cloning its `Arc` as a [`TokenSource`].
@@ -26,7 +27,7 @@ pub struct Slot {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     grant: Arc<dyn Grant>,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
@@ -38,6 +39,8 @@ struct Inner {
 struct State {
     slot: SlotState,
     request: Option<AbortHandle>,
+    /// Somebody watches the grant's files.
+    watched: bool,
 }
 
 impl Slot {
@@ -52,6 +55,10 @@ impl Slot {
             wall: clock.wall(),
             draw: chance.draw(),
         };
+        let rules = Rules {
+            is_static: grant.is_static(),
+            ..rules
+        };
         let slot = SlotState::new(rules, grant.about(), at);
         Self {
             inner: Arc::new(Inner {
@@ -61,6 +68,7 @@ impl Slot {
                 state: Mutex::new(State {
                     slot,
                     request: None,
+                    watched: false,
                 }),
                 changes: watch::Sender::new(0),
             }),
@@ -107,9 +115,15 @@ impl TokenSource for Slot {
     }
 
     fn retry_now(&self) {
+        self.inner.grant.retry_now();
+        self.inner.retry_now();
+    }
+
+    fn invalidate(&self, generation: Generation) -> bool {
         let now = self.inner.clock.now();
-        self.inner.lock().slot.retry_now(now);
+        let comes = self.inner.lock().slot.invalidate(generation, now);
         self.inner.announce();
+        comes
     }
 
     fn renew(&self, generation: Generation) -> bool {
@@ -127,6 +141,17 @@ impl TokenSource for Slot {
 
     fn granted_scopes(&self) -> Option<Vec<String>> {
         self.inner.lock().slot.scopes().map(<[String]>::to_vec)
+    }
+
+    fn organization(&self) -> Option<String> {
+        self.inner.lock().slot.organization().map(str::to_owned)
+    }
+
+    fn explain(&self, record: &FailureRecord) -> (String, String) {
+        let wall = self.inner.clock.wall();
+        let state = self.inner.lock();
+        let diagnosis = state.slot.diagnosed(record, Circumstance::Fresh, wall);
+        (diagnosis.reason(Duration::ZERO), diagnosis.remedy)
     }
 
     fn client_id(&self) -> Option<String> {
@@ -161,9 +186,48 @@ impl Inner {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    fn retry_now(&self) {
+        let now = self.clock.now();
+        self.lock().slot.retry_now(now);
+        self.announce();
+    }
+
+    /// The operator wrote one of the grant's files.
+    pub(super) fn files_changed(&self) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        if self.grant.is_static() {
+            let generation = state.slot.generation();
+            state.slot.renew(generation, now);
+        }
+        drop(state);
+        self.grant.retry_now();
+        self.retry_now();
+    }
+
+    /// Whether a change of the grant's files matters now.
+    pub(super) fn follows_files(&self) -> bool {
+        self.grant.is_static() || self.lock().slot.is_troubled()
+    }
+
+    pub(super) fn files(&self) -> Vec<SecretSource> {
+        self.grant.files()
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     fn want(self: &Arc<Self>, standing: Standing) -> Answer {
         let at = self.moment();
-        let wanted = self.lock().slot.want(at, standing);
+        let (wanted, unwatched) = {
+            let mut state = self.lock();
+            let unwatched = !std::mem::replace(&mut state.watched, true);
+            (state.slot.want(at, standing), unwatched)
+        };
+        if unwatched && !self.grant.files().is_empty() {
+            tokio::spawn(files::watch(Arc::downgrade(self)));
+        }
         if let Some(mint) = wanted.mint {
             let request = Request {
                 inner: Arc::clone(self),
@@ -221,6 +285,16 @@ impl Inner {
     fn settle(&self, flight: Flight, result: Result<Minted, MintFailure>, asked_at: Instant) {
         let at = self.moment();
         let mut state = self.lock();
+        let minted = result.as_ref().ok();
+        let stranger = minted.and_then(|minted| state.slot.stranger(&minted.claims));
+        let result = match (result, stranger) {
+            (Ok(minted), None) => Ok(minted),
+            (Ok(_), Some(diagnosis)) => Err(Box::new(diagnosis)),
+            (Err(failure), _) => {
+                let diagnosis = Diagnosis::of_mint(&failure, state.slot.about(), at.wall);
+                Err(Box::new(diagnosis))
+            }
+        };
         match result {
             Ok(minted) => {
                 let generation = state.slot.minted(flight, minted, asked_at, at);
@@ -229,10 +303,9 @@ impl Inner {
                     tracing::debug!(generation = generation.0, "token minted");
                 }
             }
-            Err(failure) => {
-                let diagnosis = Diagnosis::of_mint(&failure, state.slot.about(), at.wall);
+            Err(diagnosis) => {
                 let reason = diagnosis.reason(Duration::ZERO);
-                let before = state.slot.failed(flight, diagnosis, at);
+                let before = state.slot.failed(flight, *diagnosis, at);
                 drop(state);
                 match before {
                     Some(0) => tracing::warn!("no new token: {reason}"),
@@ -257,7 +330,7 @@ impl Request {
         let inner = Arc::clone(&self.inner);
         inner.clock.sleep_until(mint.not_before).await;
         let asked_at = inner.clock.now();
-        let deadline = asked_at.saturating_add(MINT_TIMEOUT);
+        let deadline = asked_at.saturating_add(MINT_TIMEOUT * inner.grant.requests());
         let result = tokio::select! {
             result = inner.grant.mint() => result,
             () = inner.clock.sleep_until(deadline) => Err(MintFailure::Unreachable {

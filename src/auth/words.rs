@@ -53,6 +53,35 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
+/// A token of another organisation than the one that is stated or pinned: what is wrong, and what to change.
+pub fn other_organization(shown: &str, wanted: &str, whom: &str) -> (String, String) {
+    (
+        format!("its token belongs to organisation {shown}, not {wanted}"),
+        format!("Check {whom}; if {shown} is right, set organization = \"{shown}\""),
+    )
+}
+
+/// The platform says that a service's token will not do.
+pub fn needs_user(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("user context")
+}
+
+/// What is wrong then, and what to change.
+pub fn user_needed(client: &str, answer: &str) -> (String, String) {
+    (
+        format!(
+            "the platform wants a token that acts for a user, and that of {client} is a service token ({answer})"
+        ),
+        "Configure grant = \"jwt_bearer\" or \"refresh_token\", or such a [auth.fallback]"
+            .to_owned(),
+    )
+}
+
+/// What somebody else said, short enough for a sentence and without anything that breaks a line.
+pub(super) fn clipped(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
 /// `401 invalid_client: client not found`: what of status, code and message there is.
 pub(super) fn parenthesis(parts: &[Option<String>; 3]) -> Option<String> {
     let [status, code, message] = parts;

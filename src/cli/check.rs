@@ -15,7 +15,7 @@ use super::stop::Stop;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  worker check --online")]
 pub struct Args {
-    /// Ask every tenant's token endpoint for a token
+    /// Ask every tenant's token endpoint for a token, and the platform whose it is
     #[arg(long)]
     online: bool,
     /// Answer one line and 0, 1 or 2, as monitoring plugins do

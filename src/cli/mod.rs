@@ -80,6 +80,7 @@ enum Command {
 
 /// Runs the command that the arguments name, to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::disk::allow_many_files();
     #[cfg(feature = "sandbox")]
     if !crate::demo::end_with_parent() {
         trouble("the demo that started this is gone");

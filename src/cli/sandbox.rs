@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::control::refusal::chain;
 use crate::control::{Code, Refusal};
-use crate::sandbox::{self, Options, SandboxError};
+use crate::sandbox::{self, Grants, Options, SandboxError};
 use crate::service::hold::runtime;
 use crate::service::signals::Signals;
 
@@ -31,6 +31,10 @@ pub struct Args {
     /// Write a ready configuration with its secrets
     #[arg(long, value_name = "FILE")]
     write_config: Option<PathBuf>,
+    /// The grants of that configuration: client_credentials, token_exchange, jwt_bearer, refresh_token, static, or
+    /// mixed, which gives each tenant another one
+    #[arg(long, value_name = "WORD", default_value = "client_credentials", value_parser = grants)]
+    grants: Grants,
     /// How long tokens live
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = span)]
     token_life: Duration,
@@ -46,12 +50,18 @@ fn life_of(text: &str) -> Result<(String, Duration), String> {
     Ok((tenant.to_owned(), span(life)?))
 }
 
+fn grants(word: &str) -> Result<Grants, String> {
+    let known = "client_credentials, token_exchange, jwt_bearer, refresh_token, static, mixed";
+    Grants::named(word).ok_or_else(|| format!("known: {known}"))
+}
+
 pub fn run(args: Args, _desk: &Desk) -> Result<u8, Stop> {
     let options = Options {
         listen: args.listen,
         tenants: args.tenants,
         faults: args.faults,
         write_config: args.write_config,
+        grants: args.grants,
         token_life: args.token_life,
         token_life_of: args.token_life_of.into_iter().collect::<BTreeMap<_, _>>(),
         ..Options::default()

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::model::{HostName, TenantId};
 use crate::store;
 
-pub use auth::{Auth, Grant};
+pub use auth::{Auth, Client, Fallback, Grant, Mint};
 pub use complaint::{Complaint, ConfigError};
 pub use delivery::{Delivery, OnDead, Refresh};
 pub use http::Http;
@@ -92,10 +92,15 @@ impl Config {
             }
         }
         let ways = ways.into_iter().filter_map(|way| way.reach().err());
-        self.tenants
-            .values()
-            .filter_map(|tenant| tenant.auth.client_secret_file.finding())
-            .chain(ways)
-            .collect()
+        let mut findings: Vec<String> = Vec::new();
+        let files = self.tenants.values().flat_map(|tenant| tenant.auth.files());
+        let of_files = files.filter_map(|(key, file)| file.finding(key));
+        for finding in of_files.chain(ways) {
+            // Tenants may share a file.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+        findings
     }
 }

@@ -1,5 +1,6 @@
 //! From files to a [`Config`]: where the file is looked for, what it includes, and its three common tables.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -140,6 +141,7 @@ fn place_of(file: &Path, credentials: Option<&Path>, http: Http) -> Place {
             beside_config: file.parent().unwrap_or(Path::new("")).to_owned(),
             credentials: credentials.map(Path::to_owned),
         },
+        url_complained: Cell::new(false),
         http,
     }
 }

@@ -4,10 +4,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::auth::{SecretError, SecretPlaces, read_secret};
+use crate::auth::{SecretError, SecretPlaces, SecretSource, SigningKey, read_secret};
 
 /// A secret file and the place that names it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Eq)]
 pub struct SecretFile {
     /// As configured.
     pub name: PathBuf,
@@ -23,19 +23,35 @@ impl fmt::Debug for SecretFile {
     }
 }
 
+/// The same file, wherever it is named.
+impl PartialEq for SecretFile {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.places) == (&other.name, &other.places)
+    }
+}
+
 impl SecretFile {
-    /// What is wrong with the file now, as the operator should read it.
-    pub fn finding(&self) -> Option<String> {
+    pub fn source(&self) -> SecretSource {
+        SecretSource {
+            name: self.name.clone(),
+            places: self.places.clone(),
+        }
+    }
+
+    /// What is wrong with the file now, as the operator should read it; `key` is the setting that names it.
+    pub fn finding(&self, key: &str) -> Option<String> {
         let origin = &self.origin;
         match read_secret(&self.name, &self.places) {
+            Ok(text) if key == "key_file" => {
+                let parsed = SigningKey::from_pem(&text, &self.name.display().to_string());
+                parsed.err().map(|error| error.to_string())
+            }
             Ok(_) => None,
             Err(SecretError::Missing { .. }) => Some(format!(
-                "{origin}: client_secret_file names no file, neither beside the configuration nor in \
+                "{origin}: {key} names no file, neither beside the configuration nor in \
                  $CREDENTIALS_DIRECTORY; it takes a file's name, never the secret"
             )),
-            Err(SecretError::Io { source, .. }) => {
-                Some(format!("{origin}: client_secret_file: {source}"))
-            }
+            Err(SecretError::Io { source, .. }) => Some(format!("{origin}: {key}: {source}")),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -72,16 +88,33 @@ mod tests {
     fn a_secret_that_others_may_read_is_a_finding_with_the_cure() {
         let (_dir, file) = secret(0o644, "canary");
         assert_eq!(
-            file.finding().unwrap(),
+            file.finding("client_secret_file").unwrap(),
             "acme.secret is readable by others (0644): chmod 600 acme.secret"
         );
-        assert_eq!(secret(0o600, "canary").1.finding(), None);
+        assert_eq!(
+            secret(0o600, "canary").1.finding("client_secret_file"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_key_that_cannot_sign_is_a_finding_and_any_text_may_be_a_secret() {
+        let (_dir, file) = secret(0o600, "canary");
+        assert_eq!(
+            file.finding("key_file").unwrap(),
+            "acme.secret holds no private key in PEM form"
+        );
+        assert_eq!(file.finding("token_file"), None);
     }
 
     #[test]
     fn an_empty_secret_is_a_finding() {
         let (_dir, file) = secret(0o600, "");
-        assert!(file.finding().unwrap().contains("is empty"));
+        assert!(
+            file.finding("client_secret_file")
+                .unwrap()
+                .contains("is empty")
+        );
     }
 
     #[test]
@@ -89,7 +122,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for pasted in ["canary-secret".to_owned(), "canary".repeat(100)] {
             let file = file(&pasted, dir.path(), None);
-            let finding = file.finding().unwrap();
+            let finding = file.finding("client_secret_file").unwrap();
             assert!(finding.starts_with("worker.toml:3: "), "{finding}");
             assert!(!finding.contains("canary"), "{finding}");
             assert!(!format!("{file:?}").contains("canary"));
@@ -104,6 +137,6 @@ mod tests {
         fs::write(&path, "inner").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
         let file = file("acme.secret", dir.path(), Some(handed.path()));
-        assert_eq!(file.finding(), None);
+        assert_eq!(file.finding("client_secret_file"), None);
     }
 }

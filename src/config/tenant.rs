@@ -1,5 +1,8 @@
 //! One `[tenants.NAME]` table: where its chunks go, how it proves who it is, and how it wants them sent.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use crate::auth::SecretPlaces;
 use crate::model::TenantId;
 use crate::platform::{ReceiptPolicy, region};
@@ -15,11 +18,14 @@ pub struct Tenant {
     pub id: TenantId,
     /// Without a trailing slash.
     pub api_url: String,
-    pub token_url: String,
+    /// The organisation that its tokens must belong to, if they show one.
+    pub organization: Option<String>,
     /// Starts with a slash.
     pub path: String,
     pub transport: Transport,
     pub receipt: ReceiptPolicy,
+    /// How often to ask what became of stored chunks; `None`: stored is delivered.
+    pub confirm: Option<Duration>,
     pub http: Http,
     pub auth: Auth,
     pub delivery: Delivery,
@@ -54,9 +60,16 @@ impl Transport {
     }
 }
 
+/// A recording is known within minutes, and a question costs a request of the quota.
+const CONFIRM_EVERY: Duration = Duration::from_secs(60);
+const CONFIRM_EVERY_MIN: Duration = Duration::from_secs(1);
+const CONFIRM_EVERY_MAX: Duration = Duration::from_secs(86_400);
+
 /// What is around a tenant's table.
 pub struct Place {
     pub secrets: SecretPlaces,
+    /// That a token url is missing, or wrong, was said of the tenant that is being read.
+    pub url_complained: Cell<bool>,
     /// The common table.
     pub http: Http,
 }
@@ -71,6 +84,8 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         }
     };
     let (api_url, token_url) = urls(&section);
+    let wrong_url = token_url.is_none() && (section.has("token_url") || section.has("region"));
+    place.url_complained.set(wrong_url);
     let transport = section
         .choice("transport", &Transport::WORDS)
         .unwrap_or_default();
@@ -84,8 +99,9 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             ],
         )
         .unwrap_or_default();
+    let organization = section.text("organization").map(|found| found.value);
     let auth = match section.section("auth") {
-        Some(auth) => auth::read(auth, place),
+        Some(auth) => auth::read(auth, place, token_url.as_deref()),
         None => {
             if !section.has("auth") {
                 section.complain(format!(
@@ -96,6 +112,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             None
         }
     };
+    let confirm = confirm(&section, transport);
     let http = match section.section("http") {
         Some(own) => http::read(own, &place.http, place),
         None => place.http.clone(),
@@ -107,10 +124,11 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
     Some(Tenant {
         id: id?,
         api_url: api_url?,
-        token_url: token_url?,
+        organization,
         path: path?,
         transport,
         receipt,
+        confirm,
         http,
         auth: auth?,
         delivery,
@@ -137,7 +155,9 @@ fn urls(section: &Section<'_, '_>) -> (Option<String>, Option<String>) {
             }
         },
         None => {
-            if preset.is_none() && region.is_none() && !section.has(key) {
+            // Not every grant asks anybody for its token.
+            let needed = key == "api_url";
+            if needed && preset.is_none() && region.is_none() && !section.has(key) {
                 section.complain(format!("{} needs a region, or {key}", section.title()));
             }
             preset
@@ -148,7 +168,7 @@ fn urls(section: &Section<'_, '_>) -> (Option<String>, Option<String>) {
 }
 
 /// Credentials travel there: TLS, or this machine. The url itself is not repeated: it may hold a password.
-fn check_url(text: &str) -> Result<String, &'static str> {
+pub(super) fn check_url(text: &str) -> Result<String, &'static str> {
     let url =
         reqwest::Url::parse(text).map_err(|_| "is not a url such as https://api.example.com")?;
     let host = url.host_str().unwrap_or_default();
@@ -170,6 +190,19 @@ fn check_url(text: &str) -> Result<String, &'static str> {
         return Err("must not hold a query or fragment");
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn confirm(section: &Section<'_, '_>, transport: Transport) -> Option<Duration> {
+    let ingested = section.choice("confirm", &[("stored", false), ("ingested", true)]);
+    let every = section.duration("confirm_every", CONFIRM_EVERY_MIN..=CONFIRM_EVERY_MAX);
+    if transport != Transport::Presigned && (section.has("confirm") || section.has("confirm_every"))
+    {
+        let title = section.title();
+        section.complain(format!(
+            "confirm in {title} goes with transport = \"presigned\" only"
+        ));
+    }
+    (ingested == Some(true)).then(|| every.unwrap_or(CONFIRM_EVERY))
 }
 
 fn path(section: &Section<'_, '_>, transport: Transport) -> Option<String> {

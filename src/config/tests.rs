@@ -52,6 +52,64 @@ fn read(text: &str) -> Result<Config, ConfigError> {
     load_text(text, Path::new("worker.toml"), None)
 }
 
+/// The tenant of [`GOOD`] with another auth table.
+fn with_auth(auth: &str) -> String {
+    let from = GOOD.find("[tenants.acme.auth]").unwrap();
+    let to = GOOD.find("[tenants.acme.delivery]").unwrap();
+    let good = format!("{}{auth}{}", &GOOD[..from], &GOOD[to..]);
+    good.replace("include", "#")
+}
+
+const EXCHANGE: &str = r#"
+[tenants.acme.auth]
+grant                = "token_exchange"
+client_id            = "5b1c9e"
+client_secret_file   = "acme.secret"
+audience             = "org-acme"
+resource             = "https://api.example.com"
+requested_token_type = "access_token"
+subject_token_type   = "urn:ietf:params:oauth:token-type:jwt"
+scopes               = ["a"]
+
+[tenants.acme.auth.subject]
+token_url          = "https://service.example.com/token"
+client_id          = "partner"
+client_secret_file = "partner.secret"
+
+[tenants.acme.auth.fallback]
+grant     = "jwt_bearer"
+routes    = ["fetch"]
+client_id = "5b1c9e"
+user      = "u"
+key_file  = "acme.pem"
+"#;
+const JWT_BEARER: &str = r#"
+[tenants.acme.auth]
+grant              = "jwt_bearer"
+client_id          = "5b1c9e"
+client_secret_file = "acme.secret"
+user               = "recorder@acme"
+key_file           = "acme.pem"
+key_id             = "k1"
+issuer             = "reelay"
+audience           = "https://login.example.com"
+assertion_life     = "1min"
+scopes             = ["a"]
+"#;
+const REFRESH_TOKEN: &str = r#"
+[tenants.acme.auth]
+grant              = "refresh_token"
+client_id          = "5b1c9e"
+client_secret_file = "acme.secret"
+refresh_token_file = "acme.refresh"
+scopes             = ["a"]
+"#;
+const STATIC: &str = r#"
+[tenants.acme.auth]
+grant      = "static"
+token_file = "acme.token"
+"#;
+
 fn complaints(text: &str) -> Vec<String> {
     match read(text).unwrap_err() {
         ConfigError::Wrong(found) => found.iter().map(ToString::to_string).collect(),
@@ -122,14 +180,126 @@ api_url = "https://user:canary@example.com"
 token_url = "canary"
 region = "us9"
 [tenants.acme.auth]
-grant = "canary"
 client_secret = "canary"
 client_secret_file = 12
 scopes = ["can ary"]
 "#;
+    let grant = with_auth("[tenants.acme.auth]\ngrant = \"canary\"\n");
+    assert!(!complaints(&grant).join("\n").contains("canary"));
     let found = complaints(text);
     assert!(found.len() >= 6, "{found:#?}");
     assert!(!found.join("\n").contains("canary"), "{found:#?}");
+}
+
+#[test]
+fn each_grant_becomes_what_its_table_says() {
+    let grant = |auth: &str| {
+        let config = read(&with_auth(auth)).unwrap_or_else(|error| panic!("{auth}: {error}"));
+        config.tenants.into_values().next().unwrap().auth
+    };
+    let auth = grant(EXCHANGE);
+    let Grant::TokenExchange {
+        subject,
+        requested_token_type,
+        subject_token_type,
+        ..
+    } = auth.mint.grant
+    else {
+        panic!("an exchange")
+    };
+    assert_eq!(subject.token_url, "https://service.example.com/token");
+    let urn = |word: &str| format!("urn:ietf:params:oauth:token-type:{word}");
+    assert_eq!(requested_token_type, Some(urn("access_token")));
+    assert_eq!(subject_token_type, urn("jwt"));
+    let fallback = auth.fallback.unwrap();
+    assert_eq!(fallback.routes, [crate::model::Route::Fetch]);
+    let Grant::JwtBearer {
+        issuer,
+        audience,
+        assertion_life,
+        ..
+    } = fallback.mint.grant
+    else {
+        panic!("an assertion")
+    };
+    assert_eq!((issuer.as_str(), assertion_life.as_secs()), ("5b1c9e", 120));
+    assert_eq!(audience, "https://login.example.com/oauth/token");
+    assert_eq!(grant(REFRESH_TOKEN).files().len(), 2);
+    // Nobody is asked for a token that stands in a file.
+    let text = with_auth(STATIC).replace("token_url", "# token_url");
+    let config = read(&text).unwrap();
+    let tenant = config.tenants.values().next().unwrap();
+    assert_eq!(tenant.auth.mint.token_url, "");
+}
+
+#[test]
+fn a_grant_names_what_it_lacks_and_refuses_what_belongs_to_another() {
+    for (auth, finding) in [
+        ("grant = \"static\"", "[tenants.acme.auth] needs token_file"),
+        (
+            "grant = \"static\"\ntoken_file = \"t\"\nclient_id = \"x\"",
+            "unknown key \"client_id\" in [tenants.acme.auth]",
+        ),
+        (
+            "grant = \"jwt_bearer\"\nclient_id = \"x\"\nkey_file = \"k\"",
+            "[tenants.acme.auth] needs user",
+        ),
+        (
+            "grant = \"jwt_bearer\"\nclient_id = \"x\"\nuser = \"u\"",
+            "[tenants.acme.auth] needs key_file",
+        ),
+        (
+            "grant = \"jwt_bearer\"\nclient_id = \"x\"\nuser = \"u\"\nkeyfile = \"k\"\nkey_file = \"k\"",
+            "unknown key \"keyfile\" in [tenants.acme.auth]; did you mean \"key_file\"?",
+        ),
+        (
+            "grant = \"refresh_token\"\nclient_id = \"x\"",
+            "[tenants.acme.auth] needs refresh_token_file",
+        ),
+        (
+            "grant = \"token_exchange\"",
+            "[tenants.acme.auth] needs a table [tenants.acme.auth.subject]",
+        ),
+        (
+            "grant = \"token_exchange\"\nclient_secret_file = \"s\"\n[tenants.acme.auth.subject]\ngrant = \"static\"\ntoken_file = \"t\"",
+            "[tenants.acme.auth] needs client_id",
+        ),
+        (
+            "grant = \"token_exchange\"\nrequested_token_type = \"mac\"\n[tenants.acme.auth.subject]\ngrant = \"static\"\ntoken_file = \"t\"",
+            "requested_token_type in [tenants.acme.auth] must be one of access_token, ",
+        ),
+        (
+            "grant = \"token_exchange\"\n[tenants.acme.auth.subject]\ngrant = \"token_exchange\"\n[tenants.acme.auth.subject.subject]\ngrant = \"static\"\ntoken_file = \"t\"",
+            "grant in [tenants.acme.auth.subject] must not be token_exchange again",
+        ),
+        (
+            "grant = \"static\"\ntoken_file = \"t\"\n[tenants.acme.auth.fallback]\ngrant = \"static\"\ntoken_file = \"t\"\nroutes = [\"deliver\"]",
+            "routes in [tenants.acme.auth.fallback] must be [\"fetch\"]",
+        ),
+        (
+            "grant = \"client_credential\"\nclient_id = \"x\"\nanything = 1",
+            "grant in [tenants.acme.auth] must be \"client_credentials\" or ",
+        ),
+        (
+            "grant = \"static\"\ntoken_file = \"\"",
+            "token_file in [tenants.acme.auth] is empty",
+        ),
+    ] {
+        let found = complaints(&with_auth(&format!("[tenants.acme.auth]\n{auth}\n")));
+        assert_eq!(found.len(), 1, "{auth}: {found:#?}");
+        assert!(found[0].contains(finding), "{auth}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_token_url_is_needed_by_whoever_asks_for_tokens() {
+    let text = with_auth(REFRESH_TOKEN).replace("token_url", "# token_url");
+    let found = complaints(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("[tenants.acme.auth] needs a token_url, or a region"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -177,7 +347,10 @@ fn a_good_file_becomes_settings() {
             ..Delivery::default()
         }
     );
-    assert_eq!(acme.auth.scopes, ["analytics:screenrecordings:write"]);
+    assert_eq!(
+        acme.auth.mint.grant.scopes(),
+        ["analytics:screenrecordings:write"]
+    );
 }
 
 #[test]
@@ -197,7 +370,7 @@ fn included_files_add_tenants_with_their_own_lines_and_secrets() {
     assert_eq!(config.tenant_names(), "acme, globex");
     let globex = config.tenants.values().next_back().unwrap();
     assert_eq!(
-        globex.auth.client_secret_file.places.beside_config,
+        globex.auth.files()[0].1.places.beside_config,
         dir.path().join("tenants.d")
     );
 
@@ -232,6 +405,9 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
     use std::collections::BTreeSet;
     KNOWN.with(|known| known.borrow_mut().clear());
     read(&GOOD.replace("include", "#")).unwrap();
+    for grant in [EXCHANGE, JWT_BEARER, REFRESH_TOKEN, STATIC] {
+        read(&with_auth(grant)).unwrap();
+    }
     let known: BTreeSet<(String, String)> = KNOWN.with(|known| {
         let sections = known.borrow();
         let keys = sections.iter().flat_map(|(section, keys)| {
@@ -239,6 +415,8 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
                 "" => "top".to_owned(),
                 name => format!("`[{}]`", name.replace("acme", "T")),
             };
+            // They take the keys of their grant.
+            let section = section.replace(".subject]", "]").replace(".fallback]", "]");
             keys.iter()
                 .map(move |key| (section.clone(), format!("`{key}`")))
         });
@@ -250,6 +428,8 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
             "`http`",
             "`tenants`",
             "`auth`",
+            "`subject`",
+            "`fallback`",
             "`delivery`",
         ];
         keys.filter(|(_, key)| !tables.contains(&key.as_str()))

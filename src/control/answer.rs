@@ -7,15 +7,16 @@ use std::time::Duration;
 use crate::model::{
     ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
 };
-use crate::store::{DeadFilter, DeadLetter, Head, Redriven, StoreError, StoreView};
+use crate::store::{Head, StoreError, StoreView};
 
 use super::holds;
+use super::letters;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::sessions;
 use super::snapshot::{self, Sources};
 use super::why::{self, Facts};
-use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
+use super::wire::{Reply, Request, SessionWhy, WhyReply};
 
 /// Answers what needs no waiting.
 ///
@@ -46,28 +47,28 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
             resume(holder, tenant)
         }
         Request::DeadList { which, limit } => {
-            let letters = dead(holder, which, limit)?;
+            let letters = letters::dead(holder, which, limit)?;
             Ok(Reply::Dead(
                 letters
                     .into_iter()
-                    .map(|letter| view(letter, false))
+                    .map(|letter| letters::view(letter, false))
                     .collect(),
             ))
         }
         Request::DeadShow { which } => {
-            let letters = some_dead(holder, which)?;
+            let letters = letters::some_dead(holder, which)?;
             Ok(Reply::Dead(
                 letters
                     .into_iter()
-                    .map(|letter| view(letter, true))
+                    .map(|letter| letters::view(letter, true))
                     .collect(),
             ))
         }
         Request::Redrive { which } => {
-            moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
+            letters::moved(holder, which, |key| holder.store.redrive(key)).map(Reply::Redriven)
         }
         Request::Purge { which } => {
-            moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
+            letters::moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
         Request::Sessions { ask } => sessions::answer(holder, ask),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
@@ -279,7 +280,7 @@ fn session_why(
         session: session.session.clone(),
         sequence,
     };
-    if let Some(letter) = dead(holder, exactly(&key), 1)?.pop() {
+    if let Some(letter) = letters::dead(holder, letters::exactly(&key), 1)?.pop() {
         about.state = Some(crate::model::ChunkState::Dead);
         about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
         return Ok((about, letter.history.last().cloned()));
@@ -346,64 +347,4 @@ fn newest_of_heads(
             .max_by_key(|record| record.at);
     }
     Ok(newest)
-}
-
-fn exactly(key: &ChunkKey) -> Which {
-    Which {
-        tenant: Some(key.tenant.clone()),
-        session: Some(key.session.clone()),
-        sequence: Some(key.sequence),
-    }
-}
-
-fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-    holder.store.dead(&DeadFilter {
-        tenant: which.tenant,
-        session: which.session,
-        sequence: which.sequence,
-        limit,
-    })
-}
-
-/// The dead letters meant; none is an answer that a person should notice.
-fn some_dead(holder: &Holder, which: Which) -> Result<Vec<DeadLetter>, Refusal> {
-    if let Some(tenant) = &which.tenant {
-        known(holder, tenant)?;
-    }
-    let letters = dead(holder, which, 0)?;
-    if letters.is_empty() {
-        return Err(Refusal::new(Code::NotFound, "no such dead letter"));
-    }
-    Ok(letters)
-}
-
-fn view(letter: DeadLetter, with_history: bool) -> DeadView {
-    DeadView {
-        tenant: letter.key.tenant,
-        session: letter.key.session,
-        sequence: letter.key.sequence,
-        reason: letter.reason,
-        died_at: letter.died_at.to_string(),
-        about: letter.meta.as_ref().map(DeadMeta::from),
-        history: if with_history {
-            letter.history
-        } else {
-            Vec::new()
-        },
-    }
-}
-
-fn moved(
-    holder: &Holder,
-    which: Which,
-    verb: impl Fn(&ChunkKey) -> Result<Redriven, StoreError>,
-) -> Result<Moved, Refusal> {
-    let mut moved = Moved::default();
-    for letter in some_dead(holder, which)? {
-        if verb(&letter.key)? == Redriven::Done {
-            moved.chunks += 1;
-            moved.bytes += letter.meta.map_or(0, |meta| meta.bytes);
-        }
-    }
-    Ok(moved)
 }

@@ -317,10 +317,13 @@ impl Drain {
                 _ => DrainOutcome::DeadLeft,
             },
             delivered: less(counts.delivered, part.before_counts.delivered),
-            left: Count::default(),
+            left: counts.confirming,
             dead,
             dead_before: part.before_counts.dead.chunks,
-            reason: String::new(),
+            reason: match counts.confirming.chunks {
+                0 => String::new(),
+                _ => NOT_TAKEN_IN.to_owned(),
+            },
             until: None,
         };
         if let Standing::Stuck(reason) = &part.standing {
@@ -352,6 +355,9 @@ fn less(from: Count, part: Count) -> Count {
         bytes: from.bytes.saturating_sub(part.bytes),
     }
 }
+
+/// What a drain says of chunks that it has no more to do for.
+const NOT_TAKEN_IN: &str = "stored there, and not yet taken in";
 
 /// The slot's hold. None while it is being tried again: then there is something to wait for.
 fn credential(shared: &Shared, lane: usize) -> Option<CredentialHold> {

@@ -34,7 +34,7 @@ impl Scheduler {
             session.tries = Tries::default();
         }
         let kinds = [HoldKind::Outage, HoldKind::Blocked];
-        reopen(lane, &kinds, &ROUTES, turn.number, at.now);
+        reopen(lane, &kinds, turn.number, at.now);
         lane.limit.delivered(lane.in_flight);
         retry_suspects(lane, turn.number, at.now);
         lane.tally.delivered.chunks += 1;
@@ -101,23 +101,11 @@ fn note(lane: &mut Lane, case: &Case) {
             lane.limit.overwhelmed(turn.number, case.youngest);
         }
     } else {
-        reopen(
-            lane,
-            &[HoldKind::Outage],
-            &[case.failure.route],
-            turn.number,
-            case.at.now,
-        );
+        reopen_route(lane, HoldKind::Outage, case.failure.route, case);
     }
     if case.failure.route == Route::StoreHost {
         // The platform answered before the storage host was asked.
-        reopen(
-            lane,
-            &[HoldKind::Outage],
-            &[ROUTE],
-            turn.number,
-            case.at.now,
-        );
+        reopen_route(lane, HoldKind::Outage, ROUTE, case);
     }
     let Some(session) = lane.sessions.get_mut(&turn.session) else {
         return;
@@ -201,13 +189,7 @@ fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
     if hold != Some(RouteHold::Block) {
         if record.class == FailureClass::Rejected {
             // The refusal that blocked the route is not given any more: what is wrong is the chunk.
-            reopen(
-                lane,
-                &[HoldKind::Blocked],
-                &ROUTES,
-                case.turn.number,
-                case.at.now,
-            );
+            reopen(lane, &[HoldKind::Blocked], case.turn.number, case.at.now);
         } else {
             for route in ROUTES {
                 gate.probe_again(HoldKind::Blocked, route, &trial, case.at.now);
@@ -218,17 +200,26 @@ fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
 }
 
 /// Holds that request `number` has disproved go; sessions that waited under them may be tried at once.
-fn reopen(lane: &mut Lane, kinds: &[HoldKind], routes: &[Route], number: u64, now: Instant) {
+fn reopen(lane: &mut Lane, kinds: &[HoldKind], number: u64, now: Instant) {
     let mut reopened = false;
-    for (kind, route) in kinds
-        .iter()
-        .flat_map(|k| routes.iter().map(move |r| (k, r)))
-    {
-        reopened |= lane.gate.disproved(*kind, *route, number);
+    for kind in kinds {
+        for route in ROUTES {
+            reopened |= lane.gate.disproved(*kind, route, number);
+        }
     }
-    if !reopened {
-        return;
+    if reopened {
+        try_again(lane, now);
     }
+}
+
+/// The same of one route.
+fn reopen_route(lane: &mut Lane, kind: HoldKind, route: Route, case: &Case) {
+    if lane.gate.disproved(kind, route, case.turn.number) {
+        try_again(lane, case.at.now);
+    }
+}
+
+fn try_again(lane: &mut Lane, now: Instant) {
     lane.limit.start_again();
     for id in lane.refused_sessions() {
         let refusals = lane

@@ -5,6 +5,7 @@
 //! room in its lane and in the pool, and a lease; nothing later is held while waiting for anything earlier,
 //! because one loop looks at all of them at once and begins a turn only when none is missing.
 
+mod confirm;
 mod credential;
 mod drain;
 mod evidence;
@@ -65,6 +66,8 @@ use shared::{LaneParts, Order, Shared};
 pub struct LaneSettings {
     pub target: Arc<Target>,
     pub token: Arc<dyn TokenSource>,
+    /// Another kind of token, for fetches that the first will not do for.
+    pub fallback: Option<Arc<dyn TokenSource>>,
     pub platform: Arc<dyn Platform>,
     /// Requests on the wire at most.
     pub concurrency: usize,
@@ -237,6 +240,7 @@ impl Engine {
         progress: &watch::Sender<DrainProgress>,
     ) -> DrainReport {
         let ended = self.ended();
+        confirm::once(&self.shared, settings.tenants.as_deref()).await;
         drain::drain(&self.shared, settings, progress, ended).await
     }
 }

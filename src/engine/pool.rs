@@ -5,6 +5,7 @@
 //! | the pool itself | arrivals, settled turns, the next deadline | an order |
 //! | a turn | store, platform | its settling; the abort after the grace period |
 //! | a token wait | its slot | a token; nobody wanting one; an order |
+//! | a report poll, a lane | its interval, the platform | an order |
 //! | the index watch | its interval | an order |
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
+use super::confirm;
 use super::scheduler::{Pick, Rest, Turn};
 use super::shared::{End, Order, Shared};
 use super::token::{self, Tokens};
@@ -35,6 +37,7 @@ enum Job {
     Turn(Turn),
     TokenWait,
     IndexWatch,
+    ReportPoll,
 }
 
 pub struct Pool {
@@ -60,6 +63,12 @@ impl Pool {
         let mut orders = self.shared.order.subscribe();
         let watch = watch_index(Arc::clone(&self.shared));
         self.spawn(Job::IndexWatch, watch);
+        for lane in 0..self.shared.lanes.len() {
+            if let Some(every) = self.shared.lanes[lane].platform.confirms() {
+                let poll = confirm::poll(Arc::clone(&self.shared), lane, every);
+                self.spawn(Job::ReportPoll, poll);
+            }
+        }
         while !self.shared.is_stopping() {
             let until = self.round().await;
             if !self.shared.is_stopping() {
@@ -196,7 +205,7 @@ impl Pool {
                 self.shared.core().finish(&turn, rest, at);
                 self.shared.stir();
             }
-            Some(Job::TokenWait | Job::IndexWatch) | None => {
+            Some(Job::TokenWait | Job::IndexWatch | Job::ReportPoll) | None => {
                 self.shared.give_order(Order {
                     grace: RELEASE_TIME,
                     end: End::Fault("a task of the engine panicked".to_owned()),

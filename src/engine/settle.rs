@@ -29,7 +29,10 @@ pub async fn delivered(
     let turn = turn.clone();
     shared
         .blocking(move |shared| {
-            let acked = lease.ack();
+            let acked = match shared.lanes[turn.lane].platform.confirms() {
+                Some(_) => lease.confirm(),
+                None => lease.ack(),
+            };
             let (at, draw) = (shared.moment(), shared.chance.draw());
             shared.core().delivered(&turn, &limits, at, draw);
             tell_holds(shared);

@@ -115,11 +115,14 @@ impl Shared {
         self.credentials().held(lane, tenant, hold, occasion, at);
     }
 
-    /// The last word on every slot that refuses: nobody tells of it later. Blocks.
+    /// The last word on every slot: nobody tells of it later. Blocks.
     pub fn keep_credentials(&self) {
         for (lane, parts) in self.lanes.iter().enumerate() {
             if let Some(hold) = parts.token.hold() {
                 self.slot_refuses(lane, &hold, Occasion::Ending);
+            } else if parts.token.view().state == "valid" {
+                // A check had it, and no lane asked for it.
+                self.credentials().gives(lane);
             }
         }
         // What could not be stored was logged.

@@ -1,6 +1,7 @@
 //! What a failure is called in a hold: one sentence what is wrong, one what to change.
 
 use super::hold::Words;
+use crate::auth;
 use crate::model::{FailureClass, FailureRecord, Missing};
 
 /// What the token slot knows of its tokens.
@@ -67,6 +68,10 @@ fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
         Some(id) => format!("client {id}"),
         None => "its client".to_owned(),
     };
+    if auth::needs_user(&record.message) {
+        let (reason, remedy) = auth::user_needed(&name, answer);
+        return Words::new(reason, remedy);
+    }
     match &record.missing {
         Some(Missing::Scope(scope)) => Words::new(
             format!(
@@ -147,6 +152,19 @@ mod tests {
         assert_eq!(
             of(&record, &Client::default()).line(),
             "its token lacks the scope analytics:screenrecordings:write. Add it to its client"
+        );
+    }
+
+    #[test]
+    fn a_service_token_where_a_users_is_wanted_is_told_which_grants_would_do() {
+        let mut record = record(FailureClass::Forbidden);
+        record.message = "This request requires a user context.".into();
+        let words = of(&record, &Client::default());
+        assert_eq!(
+            words.line(),
+            "the platform wants a token that acts for a user, and that of its client is a service token \
+             (403 missing.permissions: This request requires a user context.). \
+             Configure grant = \"jwt_bearer\" or \"refresh_token\", or such a [auth.fallback]"
         );
     }
 

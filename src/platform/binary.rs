@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 
 use super::body::{Encoder, Encoding};
 use super::classify::Asked;
-use super::exchange::{AbandonOnDrop, Broken, Exchange, api_url, authorized, judge, streamed};
+use super::exchange::{AbandonOnDrop, Broken, Exchange, api_url, judge, keyed, streamed};
 use super::fields::{self, Recording};
 use super::key::{part_key, request_key};
 use super::progress::{Progress, Timeouts};
@@ -77,7 +77,7 @@ fn prepare(
 ) -> Result<Request, Broken> {
     let keys: Vec<String> = recording.parts.iter().map(|meta| part_key(meta)).collect();
     let url = api_url(target, &target.path)?;
-    let mut request = authorized(url, token, &request_key(&keys))?;
+    let mut request = keyed(url, token, &request_key(&keys))?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(progress.total()));
     let media_type = HeaderValue::from_str(&recording.parts[0].media_type);

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Body, Request, Response};
+use reqwest::{Body, Method, Request, Response};
 
 use super::body::{Encoder, PayloadFault, stream};
 use super::classify::{self, Asked, Ending, Heard, Sent, Trouble};
@@ -173,22 +173,30 @@ pub fn api_url(target: &Target, path: &str) -> Result<reqwest::Url, Broken> {
     })
 }
 
-/// A POST that carries the token, and the key that every retry of it has.
+/// A request that carries the token.
 ///
 /// # Errors
-/// No header can carry the token.
-pub fn authorized(url: reqwest::Url, token: &Token, key: &str) -> Result<Request, Broken> {
+/// No header can carry it.
+pub fn authorized(method: Method, url: reqwest::Url, token: &Token) -> Result<Request, Broken> {
     let bearer = format!("Bearer {}", token.expose());
     let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| Broken {
         trouble: Trouble::UnsendableToken,
         message: "the token holds characters that no header can carry".into(),
     })?;
     bearer.set_sensitive(true);
-    let mut request = Request::new(reqwest::Method::POST, url);
+    let mut request = Request::new(method, url);
+    request.headers_mut().insert(AUTHORIZATION, bearer);
+    Ok(request)
+}
+
+/// A POST that carries the token, and the key that every retry of it has.
+///
+/// # Errors
+/// As [`authorized`].
+pub fn keyed(url: reqwest::Url, token: &Token, key: &str) -> Result<Request, Broken> {
+    let mut request = authorized(Method::POST, url, token)?;
     let quoted = HeaderValue::from_str(&format!("\"{key}\"")).expect("a key is hex");
-    let headers = request.headers_mut();
-    headers.insert(AUTHORIZATION, bearer);
-    headers.insert("idempotency-key", quoted);
+    request.headers_mut().insert("idempotency-key", quoted);
     Ok(request)
 }
 

@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 
 use super::body::{Encoder, Encoding};
 use super::classify::Asked;
-use super::exchange::{AbandonOnDrop, Broken, Exchange, api_url, authorized, judge, streamed};
+use super::exchange::{AbandonOnDrop, Broken, Exchange, api_url, judge, keyed, streamed};
 use super::progress::{Progress, Timeouts};
 use super::receipt::Expected;
 use super::wire::{self, SUFFIX};
@@ -71,7 +71,7 @@ fn prepare(
     encoder: Encoder,
     progress: &Progress,
 ) -> Result<Request, Broken> {
-    let mut request = authorized(api_url(target, &target.path)?, token, key)?;
+    let mut request = keyed(api_url(target, &target.path)?, token, key)?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(progress.total()));

@@ -14,6 +14,7 @@ mod json;
 mod key;
 mod limits;
 mod md5;
+mod owner;
 mod presigned;
 mod printable;
 mod progress;
@@ -35,6 +36,7 @@ use crate::model::{ChunkMeta, FailureRecord, Gap, Route, TenantId, Timestamp, To
 pub use binary::BinaryPlatform;
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
+pub use owner::{Owner, owner};
 pub use presigned::PresignedPlatform;
 pub use progress::Timeouts;
 pub use websocket::{Patience, WebsocketPlatform};
@@ -124,7 +126,51 @@ pub struct Answer {
 
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
+/// A question after uploads that were stored.
+#[derive(Debug, Clone)]
+pub struct Inquiry {
+    pub target: Arc<Target>,
+    pub token: Token,
+    /// The keys of their parts.
+    pub keys: Vec<String>,
+    pub at: Timestamp,
+}
+
+/// What became of one upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ingestion {
+    Done,
+    Pending,
+    /// It will not be taken in as it was stored.
+    Refused(Box<FailureRecord>),
+}
+
+/// What came of an inquiry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a question, taken apart at once"
+)]
+pub enum Reported {
+    /// One for each key, in their order.
+    Told(Vec<Ingestion>),
+    Failed(Failure),
+}
+
+pub type Reporting<'a> = Pin<Box<dyn Future<Output = Reported> + Send + 'a>>;
+
 /// The cloud, as the engine sees it. Dropping the future aborts the request: it is then in doubt.
 pub trait Platform: Send + Sync + 'static {
     fn deliver(&self, delivery: Delivery) -> Answering<'_>;
+
+    /// How often to ask what became of stored uploads. `None`: a receipt is the last word.
+    fn confirms(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What became of uploads. Asked only where [`Platform::confirms`] says so.
+    fn report(&self, inquiry: Inquiry) -> Reporting<'_> {
+        let pending = inquiry.keys.iter().map(|_| Ingestion::Pending).collect();
+        Box::pin(std::future::ready(Reported::Told(pending)))
+    }
 }

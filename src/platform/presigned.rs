@@ -4,7 +4,10 @@
 //! A request of several parts asks for a URL a part, one after another in order; a part that is stored already
 //! costs no upload, so a request that broke off goes on where it was.
 
+mod report;
 mod ticket;
+
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, Request};
@@ -14,11 +17,14 @@ use super::body::{Encoder, Encoding, PayloadFault};
 use super::checksum::Checksums;
 use super::classify::{self, Asked, Sent};
 use super::exchange::{
-    AbandonOnDrop, Broken, Exchange, Reply, api_url, authorized, judge, streamed,
+    AbandonOnDrop, Broken, Exchange, Reply, api_url, authorized, judge, keyed, streamed,
 };
 use super::progress::{Progress, Timeouts};
 use super::receipt::{self, Expected, Receipt};
-use super::{Answer, Answering, Delivery, Limits, Part, Platform, ReceiptPolicy, Target, Verdict};
+use super::{
+    Answer, Answering, Delivery, Ingestion, Inquiry, Limits, Part, Platform, ReceiptPolicy,
+    Reported, Reporting, Target, Verdict,
+};
 use super::{limits, wire};
 use crate::http::Reach;
 use crate::model::{ChunkMeta, Gap, Route, Timestamp, Token};
@@ -34,11 +40,20 @@ const BYTES_A_SECOND_MIN: u64 = 64 * 1024;
 /// The platform behind `POST {api_url}{path}`, and the storage hosts that it names.
 pub struct PresignedPlatform {
     exchange: Exchange,
+    confirms: Option<Duration>,
 }
 
 impl Platform for PresignedPlatform {
     fn deliver(&self, delivery: Delivery) -> Answering<'_> {
         Box::pin(self.upload(delivery))
+    }
+
+    fn confirms(&self) -> Option<Duration> {
+        self.confirms
+    }
+
+    fn report(&self, inquiry: Inquiry) -> Reporting<'_> {
+        Box::pin(self.inquire(inquiry))
     }
 }
 
@@ -74,6 +89,51 @@ impl PresignedPlatform {
     pub fn new(timeouts: Timeouts, reach: Reach) -> Self {
         Self {
             exchange: Exchange::new(timeouts, reach),
+            confirms: None,
+        }
+    }
+
+    /// A chunk is delivered only once the platform's upload report, asked for so often, says that it was taken in.
+    #[must_use]
+    pub fn confirming(mut self, every: Option<Duration>) -> Self {
+        self.confirms = every;
+        self
+    }
+
+    async fn inquire(&self, inquiry: Inquiry) -> Reported {
+        let expected = Expected::nothing();
+        let asked = Asked {
+            route: Route::Fetch,
+            receipt: ReceiptPolicy::Body,
+            expected: &expected,
+            sent: Sent::Nothing,
+            at: inquiry.at,
+            attempt: 1,
+            token: &inquiry.token,
+            secret: inquiry.token.expose(),
+        };
+        let outcome = match question(&inquiry) {
+            Ok(request) => {
+                let progress = Progress::of(1);
+                progress.hand_over(1);
+                let tenant = &inquiry.target.tenant;
+                self.exchange.send(tenant, request, &progress).await
+            }
+            Err(broken) => Err(broken),
+        };
+        let answer = match outcome {
+            Ok(reply) if reply.status == 200 => match report::read(&reply.body, &inquiry) {
+                Some(told) => return Reported::Told(told),
+                None => classify::unusable(&asked, &reply.heard(), "is no upload report"),
+            },
+            outcome => judge(&asked, outcome, None),
+        };
+        match answer.verdict {
+            Verdict::Failed(failure) => Reported::Failed(failure),
+            // A receipt of nothing says nothing.
+            Verdict::Delivered { .. } => {
+                Reported::Told(vec![Ingestion::Pending; inquiry.keys.len()])
+            }
         }
     }
 
@@ -149,7 +209,7 @@ impl PresignedPlatform {
         let progress = Progress::of(body.len() as u64);
         progress.hand_over(body.len());
         let prepared = api_url(errand.target, &errand.target.path)
-            .and_then(|url| authorized(url, errand.token, &key));
+            .and_then(|url| keyed(url, errand.token, &key));
         let outcome = match prepared {
             Ok(mut request) => {
                 let headers = request.headers_mut();
@@ -243,6 +303,12 @@ fn accepted(asked: &Asked<'_>, reply: Reply, bytes: u64) -> (Asking, Limits) {
             (Asking::Over(answer.verdict), answer.limits)
         }
     }
+}
+
+fn question(inquiry: &Inquiry) -> Result<Request, Broken> {
+    let mut url = api_url(&inquiry.target, report::PATH)?;
+    url.set_query(Some(&format!("keys={}", inquiry.keys.join(","))));
+    authorized(Method::GET, url, &inquiry.token)
 }
 
 /// Reads the payload through, on a blocking thread.

@@ -14,6 +14,14 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// For a request that stores nothing.
+    pub fn nothing() -> Self {
+        Self {
+            session: "none".parse().expect("a valid name"),
+            parts: Vec::new(),
+        }
+    }
+
     /// # Panics
     /// If `metas` is empty.
     pub fn of(metas: &[&ChunkMeta]) -> Self {

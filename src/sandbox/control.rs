@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use super::app::App;
+use super::app::{App, wall_seconds};
 use super::fields::refuse;
 use super::reply::{Content, Reply};
 use super::serve::finish;
@@ -29,6 +29,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/_sandbox/release", post(release))
         .route("/_sandbox/held", get(held))
         .route("/_sandbox/tenants/{tenant}", post(change_tenant))
+        .route("/_sandbox/tenants/{tenant}/credentials", post(credentials))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }
@@ -133,7 +134,14 @@ async fn change_tenant(
     Path(tenant): Path<String>,
     body: Bytes,
 ) -> Response {
-    let changed = parse(&body).and_then(|change| app.world().change(&tenant, &change));
+    let changed = parse(&body).and_then(|change| app.world().change(&tenant, &change, app.now()));
     let reply = changed.map_or_else(|refusal| refusal, |view| Reply::json(200, view));
+    finish(&app, reply)
+}
+
+/// What a person gets by signing in again: a token and a refresh token. Those of before die.
+async fn credentials(State(app): State<Arc<App>>, Path(tenant): Path<String>) -> Response {
+    let wall_seconds = i64::try_from(wall_seconds()).unwrap_or(i64::MAX);
+    let reply = app.world().sign_in(&tenant, app.now(), wall_seconds);
     finish(&app, reply)
 }

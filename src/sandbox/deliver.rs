@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::content;
 use super::presign::{self, Wish};
 use super::reply::{Reply, standard};
+use super::rights::UPLOAD_PERMISSION;
 use super::session::Session;
 use super::settings::{ANALYTICS_SCOPE, Refusal, SCREENSHARE_SCOPE};
 use super::upload::{self, Upload};
@@ -106,19 +107,33 @@ pub(super) fn answer(
     wanted: Result<Wanted, Reply>,
     now: Duration,
 ) -> Reply {
+    allowed(world, head, now, |world, name| match wanted? {
+        Wanted::Store(upload) => {
+            check(world, name, &upload)?;
+            accept(world, name, &upload)
+        }
+        Wanted::Url(wish) => presign::issue(world, name, head, &wish, now),
+    })
+}
+
+/// Does `work` for whoever has the right and the quota for it.
+pub(super) fn allowed(
+    world: &mut World,
+    head: &Head,
+    now: Duration,
+    work: impl FnOnce(&mut World, &str) -> Result<Reply, Reply>,
+) -> Reply {
     let (standing, tenant) = world.standing(head.token.as_deref(), head.arrived_at);
-    let (Standing::Good { scopes }, Some(name)) = (&standing, tenant.as_deref()) else {
+    let (Standing::Good { scopes, user }, Some(name)) = (&standing, tenant.as_deref()) else {
         return unauthorized(&standing);
     };
+    if let Some(token) = &head.token {
+        world.touch(token, now);
+    }
     let mut reply = within_rights(world, name, head.path, scopes)
+        .and_then(|()| permitted(world, name, user.is_some()))
         .and_then(|()| within_quota(world, name, now))
-        .and_then(|()| match wanted? {
-            Wanted::Store(upload) => {
-                check(world, name, &upload)?;
-                accept(world, name, &upload)
-            }
-            Wanted::Url(wish) => presign::issue(world, name, head, &wish, now),
-        })
+        .and_then(|()| work(world, name))
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
         reply.headers.extend(quota.headers(now, head.wall_seconds));
@@ -197,6 +212,28 @@ pub(super) fn within_rights(
             &format!("Unable to perform the requested action. You are missing the following permission(s): {needed}"),
         ),
     })
+}
+
+/// Rights that come from the client's roles and not from its token's scopes.
+pub(super) fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
+    let rights = &world.tenants[name].settings.rights;
+    if rights.needs_user && !is_user {
+        return Err(Reply::error(
+            400,
+            "bad.request",
+            "This request requires a user context. Client credentials cannot be used for requests that require a user context.",
+        ));
+    }
+    if !rights.permissions.contains(UPLOAD_PERMISSION) {
+        return Err(Reply::error(
+            403,
+            "missing.permissions",
+            &format!(
+                "Unable to perform the requested action. You are missing the following permission(s): {UPLOAD_PERMISSION}"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {

@@ -224,8 +224,12 @@ fn place(fields: &Fields<'_>) -> Result<Place, Reply> {
         Some("deliver") => Ok(Place::Deliver),
         Some("token") => Ok(Place::Token),
         Some("store_host") => Ok(Place::Store),
+        Some("report") => Ok(Place::Report),
         Some("socket") => Ok(Place::Socket),
-        _ => Err(fields.refuse("route", "is none of deliver, token, store_host, socket")),
+        _ => Err(fields.refuse(
+            "route",
+            "is none of deliver, token, store_host, report, socket",
+        )),
     }
 }
 

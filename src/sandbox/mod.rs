@@ -3,6 +3,7 @@
 //! on one side does not cancel the same misreading on the other.
 
 mod app;
+mod assertion;
 mod config_file;
 mod content;
 mod control;
@@ -10,11 +11,13 @@ mod deliver;
 mod fault;
 mod fields;
 mod form;
+mod grants;
 mod keys;
 mod md5;
 mod presign;
 mod quota;
 mod reply;
+mod rights;
 mod serve;
 mod session;
 mod settings;
@@ -43,7 +46,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use app::App;
-pub use config_file::ConfigFileError;
+pub use config_file::{ConfigFileError, Grants};
 use fault::Script;
 use session::Spool;
 use wire::{OnWire, Switchboard, Wires};
@@ -60,6 +63,8 @@ pub struct Options {
     pub faults: Option<PathBuf>,
     /// Where to write a ready configuration.
     pub write_config: Option<PathBuf>,
+    /// Which grants the configuration uses.
+    pub grants: Grants,
     pub token_life: Duration,
     /// Lives that differ from `token_life`, by tenant.
     pub token_life_of: BTreeMap<String, Duration>,
@@ -78,6 +83,7 @@ impl Default for Options {
             tenants: 3,
             faults: None,
             write_config: None,
+            grants: Grants::default(),
             token_life: Duration::from_secs(3600),
             token_life_of: BTreeMap::new(),
             body_bytes_max: 64 * 1024 * 1024,
@@ -187,7 +193,8 @@ pub async fn start(options: &Options) -> Result<Running, SandboxError> {
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let addr = listener.local_addr().map_err(refused)?;
     if let Some(path) = &options.write_config {
-        config_file::write(path, &format!("http://{addr}"), &app.world())?;
+        let base_url = format!("http://{addr}");
+        config_file::write(path, &base_url, &mut app.world(), options.grants)?;
     }
     let switchboard = Switchboard::default();
     let wires = Wires::new(listener, switchboard.clone());
@@ -225,6 +232,9 @@ fn build(options: &Options) -> Result<App, SandboxError> {
             Some(tenant) => tenant.settings.token_life = *life,
             None => return Err(SandboxError::UnknownTenant { name: name.clone() }),
         }
+    }
+    if options.grants.exchange() {
+        world.add_partner(options.token_life);
     }
     let script = match &options.faults {
         Some(path) => read_script(path)?,

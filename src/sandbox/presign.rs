@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::SHA256;
 use serde_json::{Map, Value, json};
 
-use super::deliver::{Head, accept, check};
-use super::fields::Fields;
+use super::deliver::{Head, accept, allowed, check};
+use super::fields::{Fields, refuse};
 use super::md5;
 use super::reply::Reply;
 use super::upload::{Upload, is_media_type};
@@ -231,6 +231,11 @@ fn store(world: &mut World, put: &Put, now: Duration) -> Result<Reply, Reply> {
     })?;
     check(world, &signed.tenant, &upload)?;
     accept(world, &signed.tenant, &upload)?;
+    if let Some(tenant) = world.tenants.get_mut(&signed.tenant) {
+        let part = &upload.parts[0];
+        let place = (upload.host.clone(), upload.session.clone(), part.sequence);
+        tenant.uploads.insert(part.key.clone(), place);
+    }
     let reply = Reply::text(200, "application/xml", "");
     let settings = &world.tenants[&signed.tenant].settings;
     Ok(match settings.store_receipt.as_str() {
@@ -239,6 +244,36 @@ fn store(world: &mut World, put: &Put, now: Duration) -> Result<Reply, Reply> {
         _ => reply,
     })
 }
+
+/// What became of uploads. One that failed is forgotten, and may come again.
+pub(super) fn report(world: &mut World, head: &Head, keys: &[&str], now: Duration) -> Reply {
+    allowed(world, head, now, |world, name| {
+        if keys.is_empty() || keys.len() > REPORTED_MAX {
+            return Err(refuse("keys", "are not 1 to 100"));
+        }
+        let tenant = world.tenants.get_mut(name).expect("its token was good");
+        tenant.counters.reports += 1;
+        let status = tenant.settings.ingestion.clone();
+        let mut uploads = Vec::new();
+        for key in keys {
+            let Some((host, session, sequence)) = tenant.uploads.get(*key).cloned() else {
+                continue;
+            };
+            let reason = (status == "Failure").then_some("the file is not a recording");
+            uploads.push(json!({"key": key, "status": status, "reason": reason}));
+            if status == "Failure" {
+                tenant.uploads.remove(*key);
+                if let Some(session) = tenant.sessions.get_mut(&(host, session)) {
+                    session.forget(sequence);
+                }
+            }
+        }
+        Ok(Reply::json(200, json!({"uploads": uploads})))
+    })
+}
+
+/// Keys in one question.
+const REPORTED_MAX: usize = 100;
 
 impl Signed {
     fn check_headers(&self, headers: &HeaderMap, signature: &str) -> Result<(), Reply> {

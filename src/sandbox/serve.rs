@@ -12,7 +12,7 @@ use axum::routing::{get, post, put};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::app::App;
+use super::app::{App, wall_seconds};
 use super::deliver;
 use super::fault::{Action, Phase, Subject};
 use super::reply::{Reply, standard};
@@ -40,6 +40,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
             post(uploads::screenshare_content),
         )
         .route("/api/v2/uploads/recordings", post(uploads::wish))
+        .route("/api/v2/uploads/reports", get(uploads::reports))
         .route("/_store/{tenant}/{file}", put(store_host::put))
         .route(
             "/api/v2/analytics/screenrecordings/stream",
@@ -64,10 +65,13 @@ async fn token(
 ) -> Response {
     let (head, body) = request.into_parts();
     let authorization = text(&head.headers, "authorization");
-    let tenant = token::claimed_tenant(&app.world(), authorization.as_deref());
-    app.world()
-        .arrived(tenant.as_deref(), Place::Token, app.now());
-    let desk = Desk {
+    let tenant = token::claimed_tenant(&app.world(), authorization.as_deref(), &[]);
+    let named = authorization.is_some();
+    if named {
+        app.world()
+            .arrived(tenant.as_deref(), Place::Token, app.now());
+    }
+    let mut desk = Desk {
         app: Arc::clone(&app),
         wire: wire.0,
         place: Place::Token,
@@ -80,10 +84,19 @@ async fn token(
         Ok(body) => body,
         Err(response) => return response,
     };
+    if !named {
+        // Who comes without a header says who it is in the form.
+        desk.tenant = token::claimed_tenant(&desk.app.world(), None, &body);
+        let now = desk.app.now();
+        let mut world = desk.app.world();
+        world.arrived(desk.tenant.as_deref(), Place::Token, now);
+    }
     let request = TokenRequest {
         authorization,
         content_type: text(&head.headers, "content-type"),
+        host: text(&head.headers, "host"),
         body,
+        wall_seconds: i64::try_from(wall_seconds()).unwrap_or(i64::MAX),
     };
     let subject = desk.subject(None, None);
     desk.settle(subject, async |desk| {

@@ -117,6 +117,14 @@ impl Session {
         self.parts.contains_key(&sequence)
     }
 
+    /// What was stored is not taken in after all.
+    pub(super) fn forget(&mut self, sequence: u64) {
+        if let Some(stored) = self.parts.remove(&sequence) {
+            self.bytes -= stored.bytes as u64;
+            self.sha256 = OnceCell::new();
+        }
+    }
+
     /// Stores what is new of a request that [`Session::compare`] let pass; all of it or, on an error, nothing.
     pub(super) fn store(&mut self, upload: &Upload, spool: &mut Spool) -> io::Result<Change> {
         let all_known = upload.parts.iter().all(|part| self.holds(part.sequence));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::fields::Fields;
 use super::quota::{Dialect, Quota};
 use super::reply::Reply;
+use super::rights::{self, Rights};
 
 /// Where the token endpoint stands for one tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +54,17 @@ pub(super) struct Settings {
     pub(super) quota: Option<Quota>,
     /// Whether idempotency keys are recomputed with this tenant's name.
     pub(super) check_keys: bool,
+    pub(super) rights: Rights,
     /// How long upload URLs live, whatever was asked for.
     pub(super) url_life: Option<Duration>,
     /// What the storage host says of stored bytes: `etag`, `sha256` or `none`.
     pub(super) store_receipt: String,
+    /// What the upload report says of stored uploads: a status word of it.
+    pub(super) ingestion: String,
 }
 
 /// The members of a change; `revoke` is an act, not a setting.
-const MEMBERS: [&str; 14] = [
+const MEMBERS: [&str; 15] = [
     "scopes",
     "scope_policy",
     "refusal",
@@ -75,6 +79,7 @@ const MEMBERS: [&str; 14] = [
     "check_keys",
     "url_life_ms",
     "store_receipt",
+    "ingestion",
 ];
 
 impl Settings {
@@ -93,14 +98,17 @@ impl Settings {
             token_endpoint: TokenEndpoint::Up,
             quota: None,
             check_keys: true,
+            rights: Rights::new(name),
             url_life: None,
             store_receipt: "etag".to_owned(),
+            ingestion: "Success".to_owned(),
         }
     }
 
     /// These settings with `change` merged in, and whether it revokes the live tokens.
-    pub(super) fn changed(&self, change: &Value) -> Result<(Self, bool), Reply> {
-        let fields = Fields::of(change, "", &MEMBERS)?;
+    pub(super) fn changed(&self, change: &Value, now: Duration) -> Result<(Self, bool), Reply> {
+        let known = [&MEMBERS[..], &rights::MEMBERS].concat();
+        let fields = Fields::of(change, "", &known)?;
         let mut new = self.clone();
         for (name, value) in fields.members() {
             match name {
@@ -115,6 +123,11 @@ impl Settings {
                         .map(|_| fields.count(name))
                         .transpose()?;
                     new.url_life = life.map(Duration::from_millis);
+                }
+                "ingestion" => {
+                    let words = ["Success", "Failure", "Pending", "WaitForConversation"];
+                    let words = words.map(|word| (word, word));
+                    one_of(&fields, name, &words)?.clone_into(&mut new.ingestion);
                 }
                 "store_receipt" => {
                     let words = ["etag", "sha256", "none"].map(|word| (word, word));
@@ -154,7 +167,7 @@ impl Settings {
                         ],
                     )?;
                 }
-                _ => {}
+                other => new.rights.change(other, &fields, now)?,
             }
         }
         let revokes = match fields.optional("revoke") {
@@ -171,6 +184,7 @@ impl Settings {
             "disabled": self.disabled,
             "scopes": self.scopes,
             "token_life_ms": millis(self.token_life),
+            "rights": self.rights.view(),
             "quota": self.quota.as_ref().map(|quota| json!({
                 "requests": quota.requests,
                 "window_ms": millis(quota.window),
@@ -247,7 +261,10 @@ mod tests {
             ),
             (json!({"revoke": 1}), "revoke"),
         ] {
-            let refusal = settings().changed(&bad).map(|_| ()).unwrap_err();
+            let refusal = settings()
+                .changed(&bad, Duration::ZERO)
+                .map(|_| ())
+                .unwrap_err();
             assert_eq!(refusal.status, 400, "{bad}");
             let (body, _) = refusal.rendered();
             let body: Value = serde_json::from_slice(&body).unwrap();
@@ -258,7 +275,10 @@ mod tests {
     #[test]
     fn a_change_leaves_what_it_does_not_name() {
         let (new, revokes) = settings()
-            .changed(&json!({"organization": "o2", "revoke": true, "expires_in": null}))
+            .changed(
+                &json!({"organization": "o2", "revoke": true, "expires_in": null}),
+                Duration::ZERO,
+            )
             .unwrap();
         assert!(revokes);
         assert_eq!(new.organization, "o2");

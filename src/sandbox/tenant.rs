@@ -13,6 +13,8 @@ pub(super) enum Place {
     Deliver,
     /// The storage host behind the upload URLs.
     Store,
+    /// The upload report.
+    Report,
     /// A websocket's handshake: for fault rules only, it counts as a delivery.
     Socket,
 }
@@ -40,6 +42,7 @@ pub(super) struct Counters {
     pub(super) urls_expired: u64,
     /// Uploads to the storage host that showed it a token.
     pub(super) bearer_at_store: u64,
+    pub(super) reports: u64,
     pub(super) sockets: u64,
     pub(super) reauthed: u64,
 }
@@ -54,7 +57,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 21] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 22] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -75,6 +78,7 @@ impl Counters {
             ("urls_issued", self.urls_issued),
             ("urls_expired", self.urls_expired),
             ("bearer_at_store", self.bearer_at_store),
+            ("reports", self.reports),
             ("sockets", self.sockets),
             ("reauthed", self.reauthed),
         ]
@@ -100,7 +104,9 @@ pub(super) struct Tenant {
     pub(super) sessions: BTreeMap<(String, String), Session>,
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
-    forbidden: [Option<Forbidden>; 4],
+    /// Uploads by their keys: host, session, sequence.
+    pub(super) uploads: BTreeMap<String, (String, String, u64)>,
+    forbidden: [Option<Forbidden>; 5],
 }
 
 impl Tenant {
@@ -111,7 +117,8 @@ impl Tenant {
             counters: Counters::default(),
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
-            forbidden: [None; 4],
+            uploads: BTreeMap::new(),
+            forbidden: [None; 5],
         }
     }
 

@@ -10,6 +10,7 @@ use axum::response::Response;
 use super::app::{App, InProgress, wall_seconds};
 use super::content;
 use super::deliver::{self, Head, Path, Shape};
+use super::presign;
 use super::reply::Reply;
 use super::serve::{Desk, bearer, length, text};
 use super::tenant::Place;
@@ -54,6 +55,37 @@ pub(super) async fn wish(
     request: Request,
 ) -> Response {
     deliver(app, wire, Path::Uploads, Form::Wish, request).await
+}
+
+/// `?keys=`: what became of uploads.
+pub(super) async fn reports(
+    State(app): State<Arc<App>>,
+    ConnectInfo(wire): ConnectInfo<OnWire>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let head = read_head(&parts, Path::Uploads, app.now());
+    let tenant = app
+        .world()
+        .standing(head.token.as_deref(), head.arrived_at)
+        .1;
+    let desk = Desk {
+        wire: wire.0,
+        place: Place::Report,
+        tenant,
+        app,
+    };
+    let keys = parts
+        .uri
+        .query()
+        .and_then(|query| query.strip_prefix("keys="));
+    let keys: Vec<&str> = keys.into_iter().flat_map(|keys| keys.split(',')).collect();
+    let subject = desk.subject(None, None);
+    desk.settle(subject, async |desk| {
+        let now = desk.app.now();
+        Outcome::Answer(presign::report(&mut desk.app.world(), &head, &keys, now))
+    })
+    .await
 }
 
 /// Which of the upload requests is expected.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
+use super::grants::Given;
 use super::keys;
 use super::presign::Urls;
 use super::reply::Reply;
@@ -20,7 +21,12 @@ use super::upload::Upload;
 pub(super) struct Issued {
     pub(super) tenant: String,
     pub(super) scopes: Vec<String>,
+    /// Whom it acts for; `None`: the client itself.
+    pub(super) user: Option<String>,
+    /// Of the refresh token that it came of.
+    pub(super) family: Option<u64>,
     pub(super) expires_at: Duration,
+    pub(super) last_used: Duration,
     pub(super) revoked: bool,
     /// Its end was put into the ledger.
     pub(super) counted: bool,
@@ -33,13 +39,17 @@ pub(super) enum Standing {
     Unknown,
     Expired,
     Revoked,
-    Good { scopes: Vec<String> },
+    Good {
+        scopes: Vec<String>,
+        user: Option<String>,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) tenants: BTreeMap<String, Tenant>,
     tokens: HashMap<String, Issued>,
+    pub(super) given: Given,
     pub(super) spool: Spool,
     pub(super) urls: Urls,
     /// What cannot be laid to a tenant: unknown clients and tokens.
@@ -61,11 +71,15 @@ pub(super) fn tenant_name(index: usize) -> String {
     }
 }
 
+/// The tenant that a service's tokens belong to, where some are exchanged.
+pub(super) const PARTNER: &str = "partner";
+
 impl World {
     pub(super) fn new(tenants: usize, seed: u64, token_life: Duration, spool: Spool) -> Self {
         let mut world = Self {
             tenants: BTreeMap::new(),
             tokens: HashMap::new(),
+            given: Given::default(),
             spool,
             urls: Urls::default(),
             strangers: Counters::default(),
@@ -81,6 +95,14 @@ impl World {
         world
     }
 
+    /// A service whose tokens every tenant's client may exchange; they open nothing by themselves.
+    pub(super) fn add_partner(&mut self, token_life: Duration) {
+        let secret = format!("canary-secret-{PARTNER}-{}", self.draw());
+        let mut partner = Tenant::new(PARTNER, secret, token_life);
+        partner.settings.scopes = ["partner:exchange".to_owned()].into();
+        self.tenants.insert(PARTNER.to_owned(), partner);
+    }
+
     /// The next of a reproducible series of 32 hex digits.
     pub(super) fn draw(&mut self) -> String {
         self.drawn += 1;
@@ -94,6 +116,21 @@ impl World {
             self.tokens.retain(|_, known| !known.counted);
         }
         self.tokens.insert(token, issued);
+    }
+
+    /// A token that is used does not idle.
+    pub(super) fn touch(&mut self, token: &str, now: Duration) {
+        if let Some(issued) = self.tokens.get_mut(token) {
+            issued.last_used = now;
+        }
+    }
+
+    pub(super) fn end_of(&self, token: &str) -> Option<Duration> {
+        self.tokens.get(token).map(|issued| issued.expires_at)
+    }
+
+    pub(super) fn new_refresh_token(&mut self, name: &str) -> String {
+        format!("canary-secret-refresh-{name}-{}", self.draw())
     }
 
     /// A correlation id in the shape of a UUID.
@@ -129,17 +166,19 @@ impl World {
         let Some(issued) = self.tokens.get(token) else {
             return (Standing::Unknown, None);
         };
-        let disabled = self
-            .tenants
-            .get(&issued.tenant)
-            .is_none_or(|tenant| tenant.settings.disabled);
-        let standing = if issued.revoked || disabled {
+        let tenant = self.tenants.get(&issued.tenant);
+        let disabled = tenant.is_none_or(|tenant| tenant.settings.disabled);
+        let idle = tenant
+            .and_then(|tenant| tenant.settings.rights.idle_timeout)
+            .is_some_and(|idle| now >= issued.last_used.saturating_add(idle));
+        let standing = if issued.revoked || disabled || idle || self.given.is_dead(issued.family) {
             Standing::Revoked
         } else if now >= issued.expires_at {
             Standing::Expired
         } else {
             Standing::Good {
                 scopes: issued.scopes.clone(),
+                user: issued.user.clone(),
             }
         };
         (standing, Some(issued.tenant.clone()))
@@ -192,7 +231,7 @@ impl World {
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }
-            Place::Store => {}
+            Place::Store | Place::Report => {}
         }
         let wait = reply
             .header("Retry-After")
@@ -215,12 +254,17 @@ impl World {
     }
 
     /// Merges `change` into a tenant: all of it or, where it is refused, nothing.
-    pub(super) fn change(&mut self, name: &str, change: &Value) -> Result<Value, Reply> {
+    pub(super) fn change(
+        &mut self,
+        name: &str,
+        change: &Value,
+        now: Duration,
+    ) -> Result<Value, Reply> {
         let tenant = self
             .tenants
             .get_mut(name)
             .ok_or_else(|| Reply::error(404, "not.found", &format!("no tenant {name:?}")))?;
-        let (settings, revokes) = tenant.settings.changed(change)?;
+        let (settings, revokes) = tenant.settings.changed(change, now)?;
         tenant.settings = settings;
         if revokes {
             for issued in self
@@ -320,6 +364,9 @@ mod tests {
             let issued = Issued {
                 tenant: "acme".to_owned(),
                 scopes: Vec::new(),
+                user: None,
+                family: None,
+                last_used: Duration::ZERO,
                 expires_at: 5 * second,
                 revoked: name == "second",
                 counted: false,

@@ -1,5 +1,6 @@
 //! Holding the store: the engine, the control socket, signals and the service manager, from start to end.
 
+mod check;
 pub mod drain;
 pub mod hold;
 pub mod log;

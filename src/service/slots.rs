@@ -1,18 +1,22 @@
-//! Token slots from the configuration: one for each distinct token request, shared by every tenant that would
-//! make the same one.
+//! Token slots from the configuration: one for each distinct token request, shared by every tenant, subject and fallback that
+//! would make the same one.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{
-    ClientCredentials, RefreshPolicy, Rules, Slot, TokenEndpoint, TokenSource, token_client,
+    Assertion, Client, ClientCredentials, Grant, JwtBearer, RefreshPolicy, RefreshToken,
+    RotatedFile, Rules, Slot, StaticToken, TokenEndpoint, TokenExchange, TokenSource, Wish,
+    token_client,
 };
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Auth, Grant, Http, Refresh, Tenant};
+use crate::config::{self, Http, Mint, Refresh, Tenant};
 use crate::control::refusal::chain;
 use crate::control::{Code, Refusal};
+use crate::disk::RealDisk;
 use crate::model::TenantId;
 
 /// Fewer slots start at once: a token endpoint takes that many requests in a second.
@@ -20,30 +24,51 @@ const AT_ONCE: usize = 16;
 /// And each further one adds this to the span over which all start.
 const SPREAD_EACH: Duration = Duration::from_millis(20);
 
-/// One slot a tenant; equal requests share one.
+/// A tenant's slots.
+#[derive(Clone)]
+pub struct Slots {
+    pub main: Arc<dyn TokenSource>,
+    pub fallback: Option<Arc<dyn TokenSource>>,
+}
+
+/// What the slots of a process have in common.
+pub struct Workshop {
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<Chance>,
+    /// Where rotated refresh tokens are kept.
+    pub tokens: PathBuf,
+}
+
+/// The slots of every tenant; equal requests share one.
 ///
 /// # Errors
 /// A token url that the client does not take, or no TLS.
 pub fn slots<'a>(
     tenants: impl Iterator<Item = &'a Tenant>,
-    clock: &Arc<dyn Clock>,
-    chance: &Arc<Chance>,
-) -> Result<HashMap<TenantId, Arc<dyn TokenSource>>, Refusal> {
-    let mut requests: Vec<(Request<'a>, Vec<TenantId>)> = Vec::new();
-    for tenant in tenants {
-        let request = Request::of(tenant);
-        match requests.iter_mut().find(|(known, _)| *known == request) {
-            Some((_, sharers)) => sharers.push(tenant.id.clone()),
-            None => requests.push((request, vec![tenant.id.clone()])),
-        }
-    }
-    let start_spread = spread(requests.len());
+    workshop: &Workshop,
+) -> Result<HashMap<TenantId, Slots>, Refusal> {
+    let tenants: Vec<&Tenant> = tenants.collect();
+    let mut shelf = Shelf {
+        workshop,
+        start_spread: spread(tenants.len()),
+        made: Vec::new(),
+        refreshing: Vec::new(),
+    };
     let mut slots = HashMap::new();
-    for (request, sharers) in requests {
-        let slot = request.slot(start_spread, clock, chance)?;
-        for tenant in sharers {
-            slots.insert(tenant, Arc::clone(&slot));
-        }
+    for tenant in tenants {
+        let of = |mint| Request {
+            mint,
+            http: &tenant.http,
+            refresh: tenant.delivery.refresh,
+            retry_on_401: tenant.delivery.retry_on_401,
+            organization: tenant.organization.as_deref(),
+        };
+        let main = shelf.slot(of(&tenant.auth.mint))?;
+        let fallback = match &tenant.auth.fallback {
+            Some(fallback) => Some(shelf.slot(of(&fallback.mint))?),
+            None => None,
+        };
+        slots.insert(tenant.id.clone(), Slots { main, fallback });
     }
     Ok(slots)
 }
@@ -53,82 +78,173 @@ fn spread(slots: usize) -> Duration {
     SPREAD_EACH * u32::try_from(late).unwrap_or(u32::MAX)
 }
 
-/// What makes two token requests the same one.
-#[derive(PartialEq)]
+/// What makes two slots the same one.
+#[derive(PartialEq, Clone, Copy)]
 struct Request<'a> {
-    token_url: &'a str,
-    auth: AuthParts<'a>,
+    mint: &'a Mint,
     http: &'a Http,
     refresh: Refresh,
     retry_on_401: bool,
+    organization: Option<&'a str>,
 }
 
-/// An [`Auth`] without the line that it stands in.
-#[derive(PartialEq)]
-struct AuthParts<'a> {
-    grant: Grant,
-    client_id: &'a str,
-    secret: (&'a std::path::Path, &'a crate::auth::SecretPlaces),
-    scopes: &'a [String],
+struct Shelf<'a, 'w> {
+    workshop: &'w Workshop,
+    start_spread: Duration,
+    made: Vec<(Request<'a>, Arc<dyn TokenSource>)>,
+    /// Of one refresh token there is one user, whatever else its slots differ in.
+    refreshing: Vec<(RotatedFile, RefreshToken)>,
 }
 
-impl<'a> Request<'a> {
-    fn of(tenant: &'a Tenant) -> Self {
-        let Auth {
-            grant,
-            client_id,
-            client_secret_file,
-            scopes,
-        } = &tenant.auth;
-        Self {
-            token_url: &tenant.token_url,
-            auth: AuthParts {
-                grant: *grant,
-                client_id,
-                secret: (&client_secret_file.name, &client_secret_file.places),
-                scopes,
-            },
-            http: &tenant.http,
-            refresh: tenant.delivery.refresh,
-            retry_on_401: tenant.delivery.retry_on_401,
+impl<'a> Shelf<'a, '_> {
+    fn slot(&mut self, request: Request<'a>) -> Result<Arc<dyn TokenSource>, Refusal> {
+        if let Some((_, made)) = self.made.iter().find(|(known, _)| *known == request) {
+            return Ok(Arc::clone(made));
         }
-    }
-
-    fn slot(
-        &self,
-        start_spread: Duration,
-        clock: &Arc<dyn Clock>,
-        chance: &Arc<Chance>,
-    ) -> Result<Arc<dyn TokenSource>, Refusal> {
-        let wrong = |error: &dyn std::error::Error| Refusal::new(Code::Configuration, chain(error));
-        let reach = self.http.reach();
-        let reach = reach.map_err(|what| Refusal::new(Code::Configuration, what))?;
-        let client = token_client(&reach, self.token_url).map_err(|e| wrong(&e))?;
-        let endpoint = TokenEndpoint::try_new(self.token_url, client).map_err(|e| wrong(&e))?;
-        let grant = match self.auth.grant {
-            Grant::ClientCredentials => ClientCredentials {
-                endpoint,
-                client_id: self.auth.client_id.to_owned(),
-                secret_file: self.auth.secret.0.to_owned(),
-                places: self.auth.secret.1.clone(),
-                scopes: self.auth.scopes.to_vec(),
-            },
-        };
+        let grant = self.grant(request)?;
         let rules = Rules {
-            refresh: match self.refresh {
+            refresh: match request.refresh {
                 Refresh::Ahead => RefreshPolicy::Ahead,
                 Refresh::On401 => RefreshPolicy::On401,
             },
-            retry_on_401: self.retry_on_401,
-            start_spread,
+            retry_on_401: request.retry_on_401,
+            start_spread: self.start_spread,
+            organization: request.organization.map(str::to_owned),
+            ..Rules::default()
         };
-        Ok(Arc::new(Slot::new(
-            Arc::new(grant),
+        let (clock, chance) = (&self.workshop.clock, &self.workshop.chance);
+        let slot: Arc<dyn TokenSource> = Arc::new(Slot::new(
+            grant,
             rules,
             Arc::clone(clock),
             Arc::clone(chance),
-        )))
+        ));
+        self.made.push((request, Arc::clone(&slot)));
+        Ok(slot)
     }
+
+    fn grant(&mut self, request: Request<'a>) -> Result<Arc<dyn Grant>, Refusal> {
+        let (mint, http) = (request.mint, request.http);
+        Ok(match &mint.grant {
+            config::Grant::ClientCredentials { client, scopes } => Arc::new(ClientCredentials {
+                endpoint: self.endpoint(mint, http)?,
+                client: client_of(client),
+                scopes: scopes.clone(),
+            }),
+            config::Grant::TokenExchange {
+                client,
+                subject,
+                audience,
+                resource,
+                scopes,
+                requested_token_type,
+                subject_token_type,
+            } => {
+                let wish = Wish {
+                    audience: audience.clone(),
+                    resource: resource.clone(),
+                    scopes: scopes.clone(),
+                    requested_token_type: requested_token_type.clone(),
+                    subject_token_type: subject_token_type.clone(),
+                };
+                // Whose token it is exchanged for is the tenant's business; the subject is everybody's.
+                let source = self.slot(Request {
+                    mint: subject,
+                    http,
+                    refresh: Refresh::Ahead,
+                    retry_on_401: true,
+                    organization: None,
+                })?;
+                let files = subject.files();
+                Arc::new(TokenExchange::new(
+                    self.endpoint(mint, http)?,
+                    client_of(client),
+                    wish,
+                    source,
+                    files.into_iter().map(|(_, file)| file.source()).collect(),
+                ))
+            }
+            config::Grant::JwtBearer {
+                client,
+                issuer,
+                user,
+                audience,
+                key,
+                key_id,
+                assertion_life,
+                scopes,
+            } => Arc::new(JwtBearer {
+                endpoint: self.endpoint(mint, http)?,
+                client: client_of(client),
+                key: key.source(),
+                assertion: Assertion {
+                    issuer: issuer.clone(),
+                    user: user.clone(),
+                    audience: audience.clone(),
+                    key_id: key_id.clone(),
+                    life: *assertion_life,
+                },
+                scopes: scopes.clone(),
+            }),
+            config::Grant::RefreshToken {
+                client,
+                token,
+                scopes,
+            } => Arc::new(self.refresh_token((mint, http), client, token, scopes)?),
+            config::Grant::Static { token } => Arc::new(StaticToken {
+                file: token.source(),
+            }),
+        })
+    }
+
+    fn refresh_token(
+        &mut self,
+        (mint, http): (&Mint, &Http),
+        client: &config::Client,
+        token: &config::SecretFile,
+        scopes: &[String],
+    ) -> Result<RefreshToken, Refusal> {
+        let client = client_of(client);
+        let (beside, disk) = (&token.places.beside_config, Arc::new(RealDisk));
+        let file = beside.join(&token.name);
+        let identity = [&mint.token_url, &client.id, &*file.to_string_lossy()];
+        let kept = RotatedFile::new(disk, self.workshop.tokens.clone(), &identity);
+        let path = kept.path();
+        if let Some((_, made)) = self
+            .refreshing
+            .iter()
+            .find(|(known, _)| known.path() == path)
+        {
+            return Ok(made.clone());
+        }
+        let endpoint = self.endpoint(mint, http)?;
+        let scopes = scopes.to_vec();
+        let grant = RefreshToken::new(endpoint, client, token.source(), kept.clone(), scopes);
+        self.refreshing.push((kept, grant.clone()));
+        Ok(grant)
+    }
+
+    fn endpoint(&self, mint: &Mint, http: &Http) -> Result<TokenEndpoint, Refusal> {
+        let wrong = |error: &dyn std::error::Error| Refusal::new(Code::Configuration, chain(error));
+        let url = &mint.token_url;
+        let reach = http.reach();
+        let reach = reach.map_err(|what| Refusal::new(Code::Configuration, what))?;
+        let client = token_client(&reach, url).map_err(|e| wrong(&e))?;
+        let clock = Arc::clone(&self.workshop.clock);
+        TokenEndpoint::try_new(url, client, clock).map_err(|e| wrong(&e))
+    }
+}
+
+fn client_of(client: &config::Client) -> Client {
+    Client {
+        id: client.id.clone().unwrap_or_default(),
+        secret: client.secret.as_ref().map(config::SecretFile::source),
+    }
+}
+
+/// Beside the store's own folders, and so under its lock.
+pub fn tokens_in(store: &Path) -> PathBuf {
+    store.join("tokens")
 }
 
 #[cfg(test)]
@@ -136,7 +252,20 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::config::load_text;
-    use std::path::Path;
+
+    fn slots_of(text: &str) -> HashMap<TenantId, Slots> {
+        let config = load_text(text, Path::new("worker.toml"), None).unwrap();
+        let workshop = Workshop {
+            clock: Arc::new(SystemClock),
+            chance: Arc::new(Chance::seeded(1)),
+            tokens: "tokens".into(),
+        };
+        slots(config.tenants.values(), &workshop).unwrap()
+    }
+
+    fn of<'a>(slots: &'a HashMap<TenantId, Slots>, name: &str) -> &'a Slots {
+        &slots[&name.parse::<TenantId>().unwrap()]
+    }
 
     fn tenant(name: &str, client: &str) -> String {
         format!(
@@ -148,13 +277,60 @@ mod tests {
     #[test]
     fn tenants_with_the_same_token_request_share_a_slot() {
         let text = tenant("acme", "one") + &tenant("globex", "two") + &tenant("initech", "one");
+        let slots = slots_of(&text);
+        let main = |name| &of(&slots, name).main;
+        assert!(Arc::ptr_eq(main("acme"), main("initech")));
+        assert!(!Arc::ptr_eq(main("acme"), main("globex")));
+        assert!(of(&slots, "acme").fallback.is_none());
+    }
+
+    #[test]
+    fn tenants_that_differ_in_what_they_want_of_a_token_share_none() {
+        let stated = tenant("globex", "one").replace("region", "organization = \"o1\"\nregion");
+        let slots = slots_of(&(tenant("acme", "one") + &stated));
+        assert!(!Arc::ptr_eq(
+            &of(&slots, "acme").main,
+            &of(&slots, "globex").main
+        ));
+    }
+
+    #[test]
+    fn one_service_token_is_the_subject_of_every_tenant_and_may_be_a_tenants_own() {
+        let exchange = |name: &str| {
+            format!(
+                "[tenants.{name}]\nregion = \"us1\"\n[tenants.{name}.auth]\ngrant = \"token_exchange\"\n\
+                 audience = \"{name}\"\n[tenants.{name}.auth.subject]\nclient_id = \"one\"\n\
+                 client_secret_file = \"one.secret\"\n[tenants.{name}.auth.fallback]\ngrant = \"static\"\n\
+                 token_file = \"shared.token\"\n"
+            )
+        };
+        let text = exchange("acme") + &exchange("globex") + &tenant("partner", "one");
         let config = load_text(&text, Path::new("worker.toml"), None).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let chance = Arc::new(Chance::seeded(1));
-        let slots = slots(config.tenants.values(), &clock, &chance).unwrap();
-        let of = |name: &str| &slots[&name.parse::<TenantId>().unwrap()];
-        assert!(Arc::ptr_eq(of("acme"), of("initech")));
-        assert!(!Arc::ptr_eq(of("acme"), of("globex")));
+        let workshop = Workshop {
+            clock: Arc::new(SystemClock),
+            chance: Arc::new(Chance::seeded(1)),
+            tokens: "tokens".into(),
+        };
+        let mut shelf = Shelf {
+            workshop: &workshop,
+            start_spread: Duration::ZERO,
+            made: Vec::new(),
+            refreshing: Vec::new(),
+        };
+        for tenant in config.tenants.values() {
+            let request = Request {
+                mint: &tenant.auth.mint,
+                http: &tenant.http,
+                refresh: Refresh::Ahead,
+                retry_on_401: true,
+                organization: None,
+            };
+            shelf.slot(request).unwrap();
+        }
+        assert_eq!(shelf.made.len(), 3, "two exchanges and one service token");
+        let slots = slots_of(&text);
+        let fallback = |name| of(&slots, name).fallback.clone().unwrap();
+        assert!(Arc::ptr_eq(&fallback("acme"), &fallback("globex")));
     }
 
     #[test]

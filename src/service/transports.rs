@@ -19,7 +19,9 @@ pub fn transport(tenant: &Tenant) -> Result<Arc<dyn Platform>, Refusal> {
     Ok(match tenant.transport {
         Transport::Json => Arc::new(JsonPlatform::new(timeouts, reach)),
         Transport::Binary => Arc::new(BinaryPlatform::new(timeouts, reach)),
-        Transport::Presigned => Arc::new(PresignedPlatform::new(timeouts, reach)),
+        Transport::Presigned => {
+            Arc::new(PresignedPlatform::new(timeouts, reach).confirming(tenant.confirm))
+        }
         Transport::Websocket => Arc::new(WebsocketPlatform::new(Patience::default(), reach)),
     })
 }

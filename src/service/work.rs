@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::TokenSource;
 use crate::chance::Chance;
 use crate::config::{Config, OnDead, Tenant};
+use crate::control::Refusal;
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
-use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
-use crate::control::{Refusal, words};
+use crate::control::wire::{DrainReport, DrainSpec, Finding};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
 use crate::store::{Store, StoreError, StoreView};
 
+use super::check;
 use super::report::{count_from, delivered, handed_over, report_of};
-use super::slots::slots;
+use super::slots::{Slots, Workshop, slots, tokens_in};
 use super::transports::transport;
 
 /// What an engine is started for.
@@ -45,8 +45,9 @@ struct Work {
     role: Role,
     store: Store,
     grace: Duration,
-    /// Each tenant's slot and the scopes that its configuration asks for.
-    slots: BTreeMap<TenantId, (Arc<dyn TokenSource>, Vec<String>)>,
+    /// Each tenant's slots.
+    slots: BTreeMap<TenantId, Slots>,
+    config: Arc<Config>,
     /// What was delivered before the engine started. The drain that it was started for counts from here, because
     /// delivering begins before anybody can ask for a drain.
     baseline: Mutex<Option<BTreeMap<TenantId, Count>>>,
@@ -61,10 +62,15 @@ struct Work {
 pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refusal> {
     let chance = Arc::new(Chance::from_system());
     let tenants = holder.config.tenants.values();
-    let slots = slots(tenants, &holder.clock, &chance)?;
+    let workshop = Workshop {
+        clock: Arc::clone(&holder.clock),
+        chance: Arc::clone(&chance),
+        tokens: tokens_in(&holder.config.store.path),
+    };
+    let slots = slots(tenants, &workshop)?;
     let lanes = holder.config.tenants.values().map(|tenant| {
-        let token = Arc::clone(&slots[&tenant.id]);
-        Ok(lane(tenant, token, transport(tenant)?))
+        let slots = &slots[&tenant.id];
+        Ok(lane(tenant, slots, transport(tenant)?))
     });
     let lanes: Vec<LaneSettings> = lanes.collect::<Result<_, Refusal>>()?;
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
@@ -81,13 +87,8 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         role,
         store: holder.store.clone(),
         grace: holder.config.pool.grace,
-        slots: slots
-            .into_iter()
-            .map(|(tenant, slot)| {
-                let scopes = holder.config.tenants[&tenant].auth.scopes.clone();
-                (tenant, (slot, scopes))
-            })
-            .collect(),
+        slots: slots.into_iter().collect(),
+        config: Arc::clone(&holder.config),
         baseline: Mutex::new(baseline),
         leaving: CancellationToken::new(),
     }))
@@ -104,7 +105,7 @@ fn settings(config: &Config, role: &Role) -> engine::Settings {
     }
 }
 
-fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform>) -> LaneSettings {
+fn lane(tenant: &Tenant, slots: &Slots, platform: Arc<dyn Platform>) -> LaneSettings {
     let delivery = &tenant.delivery;
     LaneSettings {
         target: Arc::new(Target {
@@ -113,7 +114,8 @@ fn lane(tenant: &Tenant, token: Arc<dyn TokenSource>, platform: Arc<dyn Platform
             path: tenant.path.clone(),
             receipt: tenant.receipt,
         }),
-        token,
+        token: Arc::clone(&slots.main),
+        fallback: slots.fallback.clone(),
         platform,
         concurrency: delivery.concurrency as usize,
         max_retries: delivery.max_retries,
@@ -157,12 +159,23 @@ impl Work {
         }
     }
 
-    /// A token for every tenant, asked for now.
+    /// A token of every kind for every tenant, asked for now, and what the platform says to it.
     async fn check(&self) -> Vec<Finding> {
-        let asked = self
-            .slots
-            .iter()
-            .map(|(tenant, (slot, scopes))| check_token(tenant, slot, scopes));
+        let asked = self.slots.iter().flat_map(|(tenant, slots)| {
+            let tenant = &self.config.tenants[tenant];
+            let id = &tenant.id;
+            let main = (
+                format!("tenant {id}: token"),
+                &slots.main,
+                &tenant.auth.mint,
+            );
+            let fallback = slots.fallback.as_ref().zip(tenant.auth.fallback.as_ref());
+            let fallback = fallback.map(|(slot, fallback)| {
+                (format!("tenant {id}: fallback token"), slot, &fallback.mint)
+            });
+            let kinds = std::iter::once(main).chain(fallback);
+            kinds.map(|(what, slot, mint)| check::token(what, slot, mint, tenant))
+        });
         futures_util::future::join_all(asked).await
     }
 }
@@ -234,64 +247,5 @@ impl Running for Work {
                 End::Stopped => std::future::pending().await,
             }
         })
-    }
-}
-
-async fn check_token(tenant: &TenantId, slot: &Arc<dyn TokenSource>, scopes: &[String]) -> Finding {
-    let (level, message) = match slot.token().await {
-        Ok(_) => match lacking(scopes, slot.granted_scopes().as_deref()) {
-            Some(lack) => (Level::Critical, lack),
-            None => {
-                let life = slot.view().expires_in_s.map(Duration::from_secs);
-                let life = life.map_or_else(String::new, |life| {
-                    format!(", valid for {}", words::span(life))
-                });
-                (Level::Ok, format!("had{life}"))
-            }
-        },
-        Err(hold) => (Level::Critical, [hold.reason, hold.remedy].join(". ")),
-    };
-    Finding {
-        what: format!("tenant {tenant}: token"),
-        level,
-        message: message.trim_end_matches(". ").to_owned(),
-    }
-}
-
-/// The scopes that were asked for and not granted, where the token states its scopes at all.
-fn lacking(asked: &[String], granted: Option<&[String]>) -> Option<String> {
-    let granted = granted?;
-    let lacking: Vec<_> = asked
-        .iter()
-        .filter(|scope| !granted.contains(scope))
-        .map(String::as_str)
-        .collect();
-    if lacking.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "had, and lacks {} (granted: {})",
-        lacking.join(", "),
-        granted.join(", ")
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_without_an_asked_scope_is_a_finding_only_where_it_states_its_scopes() {
-        let scopes = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        let asked = scopes(&["a:write", "b:read"]);
-        assert_eq!(lacking(&asked, None), None);
-        assert_eq!(
-            lacking(&asked, Some(&scopes(&["b:read", "a:write", "c"]))),
-            None
-        );
-        assert_eq!(
-            lacking(&asked, Some(&scopes(&["b:read"]))).as_deref(),
-            Some("had, and lacks a:write (granted: b:read)")
-        );
     }
 }

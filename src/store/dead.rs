@@ -129,6 +129,18 @@ pub fn purge(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
 
 /// The same for a chunk whose bytes were given again: its key lives on.
 pub fn purge_replaced(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
+    // Its burial may be owed since open, and is all that will tell whose chunk it was.
+    let owed = {
+        let mut owed = inner.burials_owed.lock().expect("no holder panics");
+        let place = owed.iter().position(|burial| burial.key() == *key);
+        place.map(|place| owed.remove(place))
+    };
+    if let Some(burial) = owed {
+        inner
+            .commits
+            .note(Note::Bury(burial.clone()))
+            .inspect_err(|_| inner.owe_burial(burial))?;
+    }
     let Some(burial) = burial(inner, key) else {
         return Ok(Redriven::NotDead);
     };

@@ -246,6 +246,12 @@ impl Inner {
         self.replaced.lock().expect("no holder panics").remove(key)
     }
 
+    /// A burial that could not be written now is tried again by the keeper.
+    pub fn owe_burial(&self, burial: Burial) {
+        let mut owed = self.burials_owed.lock().expect("no holder panics");
+        owed.push(burial);
+    }
+
     /// A purge that could not be written now is tried again by the keeper.
     pub fn owe_purge(&self, key: ChunkKey) {
         let mut owed = self.purges_owed.lock().expect("no holder panics");

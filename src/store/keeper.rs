@@ -99,17 +99,8 @@ fn forget_by_wall_clock(inner: &Inner, remember: Duration) -> Vec<SessionKey> {
 fn write_owed_burials(inner: &Inner) {
     let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
     for burial in owed {
-        // Its bytes may have been given again meanwhile.
-        let purged = !inner.notes().burials.contains_key(&burial.key());
-        if purged {
-            continue;
-        }
         if inner.commits.note(Note::Bury(burial.clone())).is_err() {
-            inner
-                .burials_owed
-                .lock()
-                .expect("no holder panics")
-                .push(burial);
+            inner.owe_burial(burial);
         }
     }
 }

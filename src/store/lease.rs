@@ -207,12 +207,21 @@ impl Lease {
     }
 
     /// Delivered.
-    pub fn ack(mut self) -> Result<(), StoreError> {
+    pub fn ack(self) -> Result<(), StoreError> {
+        self.leave(ChunkState::Delivered)
+    }
+
+    /// Stored there, and not yet taken in: out of the queue, and kept.
+    pub fn confirm(self) -> Result<(), StoreError> {
+        self.leave(ChunkState::Confirming)
+    }
+
+    fn leave(mut self, to: ChunkState) -> Result<(), StoreError> {
         stop_at("between_reply_and_ack");
         if !self.inner.sabotaged.is(Sabotage::ForgetWord) {
-            self.change_word(|word| word.turned(ChunkState::Delivered))?;
+            self.change_word(|word| word.turned(to))?;
         }
-        let states = (ChunkState::Live, ChunkState::Delivered);
+        let states = (ChunkState::Live, to);
         let tenant = &self.session.tenant;
         self.inner.turned(
             &self.slot,

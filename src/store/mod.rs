@@ -5,6 +5,7 @@
 
 mod admission;
 mod commit;
+mod confirm;
 mod dead;
 mod enqueue;
 mod error;
@@ -45,6 +46,7 @@ mod word;
 mod tests;
 
 pub use admission::show_bytes;
+pub use confirm::{ConfirmPlace, Confirming};
 pub use dead::DeadPayload;
 pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;

@@ -208,12 +208,12 @@ impl Survey {
             state.end(head.header.accepted_at);
         }
         match word.state {
-            ChunkState::Live | ChunkState::Confirming => {
+            ChunkState::Live => {
                 state.owed += 1;
                 self.live += 1;
             }
             ChunkState::Dead => self.dead.push((meta.key.clone(), at, word.version)),
-            ChunkState::Delivered => {
+            ChunkState::Delivered | ChunkState::Confirming => {
                 state.delivered_high = state.delivered_high.max(Some(meta.key.sequence));
             }
             _ => {}

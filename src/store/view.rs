@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::index::{self, RowKey};
 use super::inner::Inner;
 use super::tally::Tally;
 use super::types::{StoreView, TenantCounts};
@@ -58,15 +59,24 @@ pub fn view(inner: &Inner) -> StoreView {
 /// When a tenant's oldest and newest owed chunk were accepted.
 type Span = (Timestamp, Timestamp);
 
-/// The index reads every owed chunk of a tenant for these, and does nothing else meanwhile.
+/// The index reads every owed chunk of a tenant for these, in parts between which it answers others.
 fn span(inner: &Inner, tenant: &TenantId) -> Option<Span> {
     let began = inner.clock.now();
     if let Some(kept) = inner.ages().kept(tenant, began) {
         return Some(kept);
     }
-    let asked = tenant.clone();
-    let answer = inner.index.ask_patiently(move |tables| tables.ages(&asked));
-    let span = answer.ok().flatten()?;
+    let mut whole = index::Ages::default();
+    let mut next = Some(RowKey::default());
+    while let Some(from) = next {
+        let asked = tenant.clone();
+        let part = inner.index.ask(move |tables| tables.ages(&asked, &from));
+        let part = part.ok()?;
+        if let Some(span) = part.span {
+            whole.add(span);
+        }
+        next = part.next;
+    }
+    let span = whole.span?;
     let ended = inner.clock.now();
     inner.ages().keep(tenant, span, began, ended);
     Some(span)

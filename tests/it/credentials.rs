@@ -114,6 +114,27 @@ fn a_token_endpoint_that_is_down_or_throttles_is_named_after_the_drain() {
 }
 
 #[test]
+fn a_check_that_has_a_token_takes_back_what_was_said_of_the_secret() {
+    let site = Site::new();
+    site.enqueue("acme", "s1", 0);
+    let secret = std::fs::read(site.at("acme.secret")).unwrap();
+    site.write("acme.secret", b"another");
+    site.worker("drain").expect(69);
+    assert_eq!(site.worker("check --online").code, Some(69));
+    assert_eq!(hold(&site)["kind"], "blocked");
+
+    site.write("acme.secret", &secret);
+    // It looks at the store before it asks for a token: the first still tells what the last worker met.
+    let told = site.worker("check --online").out;
+    assert!(told.contains("ok      tenant acme: token: had"), "{told}");
+    site.worker("check --online").expect(0);
+    let why = site.worker("why acme --json").expect(0).json();
+    assert_eq!(why["gate"], json!({"state": "open", "holds": []}));
+    assert_eq!(why["next"], "nothing is sent: no worker runs on this store");
+    assert_cured(&site);
+}
+
+#[test]
 fn a_worker_that_is_killed_has_told_before() {
     let site = Site::new();
     site.enqueue("acme", "s1", 0);

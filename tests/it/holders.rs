@@ -27,6 +27,7 @@ fn every_command_answers_the_same_while_a_worker_holds_the_store() {
         place.worker(&format!("tenants pause {tenant}")).expect(0);
     }
     enqueue_all(place, "acme", "s1", 3);
+    enqueue_all(place, "globex", "s1", 2);
     let questions = [
         "tenants list",
         "why nobody",
@@ -34,6 +35,12 @@ fn every_command_answers_the_same_while_a_worker_holds_the_store() {
         "dead show acme",
         "dead redrive acme s1 7",
         "dead purge acme --yes",
+        "sessions promote acme s1",
+        "sessions list --json",
+        "sessions list --owed --limit 0",
+        "sessions show globex s1",
+        "sessions show acme s9",
+        "sessions end nobody s1",
         "fsck --json",
         "tenants pause acme",
         "tenants pause nobody",

@@ -7,6 +7,7 @@ mod demo;
 mod documents;
 mod enqueueing;
 mod examples;
+mod grants;
 mod holders;
 mod index_loss;
 mod inputs;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// The defect, the file of the test that provokes it, and that test's name.
-const CONTROLS: [(&str, &str, &str); 14] = [
+const CONTROLS: [(&str, &str, &str); 15] = [
     ("SkipSync", MODEL, EVERY_DEFECT),
     ("AckBeforeSync", MODEL, EVERY_DEFECT),
     ("ForgetWord", MODEL, EVERY_DEFECT),
@@ -16,6 +16,11 @@ const CONTROLS: [(&str, &str, &str); 14] = [
         "SkipBlockChecksum",
         "src/store/tests/damage.rs",
         "a_reader_that_trusts_its_blocks_hands_out_wrong_bytes",
+    ),
+    (
+        "AgeByWallClock",
+        "src/store/tests/remembering.rs",
+        "forgetting_by_the_wall_clock_would_be_noticed",
     ),
     (
         "HangIndex",

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 
 use serde_json::json;
 
-use crate::support::{PATIENCE, Place, Process, Site, wait_for};
+use crate::support::{PATIENCE, Place, Process, Site, WORKER, wait_for};
 
 /// Everything that a worker tells its manager, until it has said `last`.
 fn told(socket: &UnixDatagram, last: &str) -> Vec<String> {
@@ -37,6 +37,26 @@ fn a_worker_is_ready_when_it_listens_shows_its_status_and_says_when_it_stops() {
     );
     run.terminate();
     told(&manager, "STOPPING=1");
+    run.wait().expect(0);
+}
+
+/// Each segment of a backlog may be open, and each upload, and the system's usual limit is 1,024.
+#[test]
+fn a_worker_takes_as_many_open_files_as_it_may_have() {
+    let site = Site::new();
+    let place = &*site;
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -Sn 64; ulimit -Hn 512; exec \"$0\" run"])
+        .arg(WORKER)
+        .current_dir(place.path());
+    let run = Process::start(&mut command);
+    place.wait_for_holder();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", run.id())).unwrap();
+    let files = limits.lines().find(|it| it.starts_with("Max open files"));
+    let soft = files.and_then(|it| it.split_whitespace().nth(3));
+    assert_eq!(soft, Some("512"), "{limits}");
+    run.terminate();
     run.wait().expect(0);
 }
 

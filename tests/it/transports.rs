@@ -356,3 +356,78 @@ fn a_storage_hosts_trouble_holds_its_own_route() {
         site.assert_all_delivered(3);
     }
 }
+
+/// A chunk is delivered once the platform has taken it in; it is asked every second.
+fn confirming_site() -> Site {
+    let site = site("presigned");
+    let keys = "confirm = \"ingested\"\nconfirm_every = \"1s\"\n";
+    site.configure(|text| text.replacen("transport = ", &format!("{keys}transport = "), 1));
+    site
+}
+
+#[test]
+fn what_is_stored_and_not_taken_in_waits_out_of_the_way_and_survives_a_kill() {
+    let site = confirming_site();
+    site.sandbox
+        .tenant("acme", json!({"ingestion": "WaitForConversation"}));
+    for sequence in 0..4 {
+        site.enqueue("acme", "s1", sequence);
+    }
+    let run = site.run();
+    let told = site.wait_stats("confirming", |told| told.chunks("acme", "confirming") == 4);
+    assert_eq!(told.balance("backlog"), 4, "{}", told.0);
+    assert_eq!(site.sandbox.sequences("acme", "s1"), [0, 1, 2, 3]);
+    run.kill();
+
+    assert_eq!(site.fsck().balance("backlog"), 4);
+    let run = site.run();
+    let told = site.stats();
+    assert_eq!(told.chunks("acme", "confirming"), 4, "{}", told.0);
+    let before = site.sandbox.counted("reports");
+    site.sandbox.tenant("acme", json!({"ingestion": "Success"}));
+    site.wait_stats("delivery", |told| told.balance("delivered") == 4);
+    // One question settles many.
+    assert!(site.sandbox.counted("reports") <= before + 2);
+    run.terminate();
+    run.wait().expect(0);
+    assert_eq!(site.sandbox.counted("duplicates_suppressed"), 0);
+    site.assert_all_delivered(4);
+}
+
+#[test]
+fn what_is_not_taken_in_is_sent_again_and_says_why() {
+    let site = confirming_site();
+    site.sandbox.tenant("acme", json!({"ingestion": "Failure"}));
+    site.enqueue("acme", "s1", 0);
+    let run = site.run();
+    wait_for("a second upload", || {
+        (site.sandbox.counted("urls_issued") >= 2).then_some(())
+    });
+    // Asking goes wrong too, which costs nothing.
+    site.sandbox
+        .fault(json!({"route": "report", "action": {"status": 500}}));
+    site.sandbox.tenant("acme", json!({"ingestion": "Success"}));
+    site.wait_stats("delivery", |told| told.balance("delivered") == 1);
+    run.terminate();
+    let log = run.wait().expect(0).err;
+    assert!(log.contains("the file is not a recording"), "{log}");
+    let told = site.fsck();
+    assert!(told.is_balanced(), "{}", told.0);
+    assert!(site.sandbox.film("acme", "s1") == site.enqueued("acme", "s1", 0));
+    assert_no_secret(&site, &log);
+}
+
+#[test]
+fn a_drain_settles_what_an_earlier_one_left_to_be_confirmed() {
+    let site = confirming_site();
+    site.sandbox.tenant("acme", json!({"ingestion": "Pending"}));
+    site.enqueue("acme", "s1", 0);
+    let drain = site.worker(&["drain", "--json"]).expect(0).json();
+    assert_eq!(drain["outcome"], "drained", "{drain}");
+    assert_eq!(drain["tenants"]["acme"]["left"]["chunks"], 1, "{drain}");
+    assert_eq!(site.stats().chunks("acme", "confirming"), 1);
+    site.sandbox.tenant("acme", json!({"ingestion": "Success"}));
+    site.enqueue("acme", "s1", 1);
+    site.worker(&["drain"]).expect(0);
+    assert!(site.stats().chunks("acme", "delivered") >= 1);
+}

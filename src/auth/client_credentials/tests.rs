@@ -2,99 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::*;
-use crate::auth::{EndpointError, RefusalKind, Rules, Slot, TokenSource, token_client};
+use crate::auth::secret::SecretPlaces;
+use crate::auth::testing::{Endpoint, GOOD, endpoint, http};
+use crate::auth::{EndpointError, RefusalKind, Rules, Slot, TokenSource};
 use crate::chance::Chance;
 use crate::clock::SystemClock;
-
-const GOOD: &str =
-    r#"{"access_token":"canary-token","token_type":"bearer","expires_in":3600,"scope":"a:b c"}"#;
-
-/// An endpoint that gives the same bytes to everyone and keeps what it was sent.
-struct Endpoint {
-    url: String,
-    seen: Arc<Mutex<Vec<String>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Endpoint {
-    async fn answering(status: &str, headers: &str, body: &str) -> Self {
-        let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
-            body.len()
-        );
-        Self::sending(vec![answer.into_bytes()]).await
-    }
-
-    /// Sends the last piece again and again.
-    async fn sending(pieces: Vec<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/oauth/token", listener.local_addr().unwrap());
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
-        let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let request = read_request(&mut stream).await;
-                log.lock().unwrap().push(request);
-                for piece in &pieces {
-                    let _cut = stream.write_all(piece).await;
-                }
-                if let [_, .., last] = pieces.as_slice() {
-                    while stream.write_all(last).await.is_ok() {}
-                }
-            }
-        });
-        Self { url, seen, task }
-    }
-
-    fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-async fn read_request(stream: &mut TcpStream) -> String {
-    let mut request = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let count = stream.read(&mut piece).await.unwrap_or(0);
-        request.extend_from_slice(&piece[..count]);
-        let text = String::from_utf8_lossy(&request).into_owned();
-        let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(": ")?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.parse::<usize>().ok())?
-            });
-            body.len() >= length.unwrap_or(0)
-        });
-        if count == 0 || whole {
-            return text;
-        }
-    }
-}
-
-fn http(url: &str) -> reqwest::Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    token_client(&crate::http::Reach::default().with_tls(tls), url).unwrap()
-}
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -105,12 +24,16 @@ impl Fixture {
     fn new(url: &str, secret: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let grant = ClientCredentials {
-            endpoint: TokenEndpoint::try_new(url, http(url)).unwrap(),
-            client_id: "5b1c9e".to_owned(),
-            secret_file: "acme.secret".into(),
-            places: SecretPlaces {
-                beside_config: directory.path().to_owned(),
-                credentials: None,
+            endpoint: endpoint(url),
+            client: Client {
+                id: "5b1c9e".to_owned(),
+                secret: Some(SecretSource {
+                    name: "acme.secret".into(),
+                    places: SecretPlaces {
+                        beside_config: directory.path().to_owned(),
+                        credentials: None,
+                    },
+                }),
             },
             scopes: vec!["a:b".to_owned(), "c".to_owned()],
         };
@@ -283,7 +206,7 @@ async fn what_is_no_token_url_is_refused_without_repeating_it() {
         ),
     ];
     for (url, want) in cases {
-        let error = TokenEndpoint::try_new(url, http(url)).unwrap_err();
+        let error = TokenEndpoint::try_new(url, http(url), Arc::new(SystemClock)).unwrap_err();
         assert_eq!(error, want, "{url}");
         assert!(!error.to_string().contains("canary"));
     }

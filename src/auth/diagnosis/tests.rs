@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::auth::answer::{self, RawAnswer};
+use crate::auth::grant::Proof;
 use crate::auth::secret::SecretError;
+use crate::model::Missing;
 use CredentialHoldKind::{Blocked, Outage, Throttled};
 
 const URL: &str = "https://login.example/oauth/token";
@@ -14,6 +16,7 @@ fn about() -> About {
         grant: "client_credentials",
         scopes: vec!["a:write".to_owned(), "b".to_owned()],
         secret_file: "acme.secret".to_owned(),
+        ..About::default()
     }
 }
 
@@ -24,7 +27,7 @@ fn of_answer(status: u16, retry_after: Option<&str>, body: &str) -> Diagnosis {
         body: body.as_bytes().to_vec(),
         ..RawAnswer::default()
     };
-    let failure = answer::read(&raw, &[]).expect_err("no token");
+    let failure = answer::read(&raw, &[], Proof::Nothing).expect_err("no token");
     Diagnosis::of_mint(&failure, &about(), Timestamp(0))
 }
 
@@ -43,6 +46,16 @@ fn refused(code: Option<&str>, missing: Option<Missing>) -> FailureRecord {
         token_fingerprint: None,
         attempt: 1,
         next_try_at: None,
+    }
+}
+
+fn token(seen: Circumstance) -> Refused<'static> {
+    Refused {
+        seen,
+        retry_on_401: true,
+        granted: None,
+        expires_at_s: None,
+        at: Timestamp(1_700_000_000_000),
     }
 }
 
@@ -291,7 +304,11 @@ fn refused_tokens_are_explained_by_what_the_platform_and_the_token_say() {
     for (code, missing, granted, reason, remedy) in rows {
         let record = refused(code, missing);
         let seen = Circumstance::Fresh;
-        let diagnosis = Diagnosis::of_rejection(&record, seen, true, granted, &about());
+        let refused = Refused {
+            granted,
+            ..token(seen)
+        };
+        let diagnosis = Diagnosis::of_rejection(&record, refused, &about());
         assert_eq!(diagnosis.kind, Blocked);
         assert_eq!(diagnosis.reason(Duration::from_secs(60)), reason);
         assert_eq!(diagnosis.remedy, remedy);
@@ -302,9 +319,347 @@ fn refused_tokens_are_explained_by_what_the_platform_and_the_token_say() {
 #[test]
 fn with_retry_on_401_off_the_end_of_a_token_is_the_reason() {
     let record = refused(Some("credentials.expired"), None);
-    let diagnosis = Diagnosis::of_rejection(&record, Circumstance::Expired, false, None, &about());
+    let refused = Refused {
+        retry_on_401: false,
+        ..token(Circumstance::Expired)
+    };
+    let diagnosis = Diagnosis::of_rejection(&record, refused, &about());
     assert_eq!(
         diagnosis.reason(Duration::ZERO),
         "its token expired (401 credentials.expired: Invalid login credentials) and retry_on_401 is false"
+    );
+}
+
+/// A grant that proves itself with something, and its endpoint's refusal of that.
+fn of_proof(grant: &'static str, proof: Proof, ahead_s: i64, status: u16, body: &str) -> Diagnosis {
+    let arrived = Timestamp((1_772_355_600 + ahead_s) * 1000);
+    let raw = RawAnswer {
+        status,
+        date: Some("Sun, 01 Mar 2026 09:00:00 GMT".to_owned()),
+        arrived,
+        body: body.as_bytes().to_vec(),
+        ..RawAnswer::default()
+    };
+    let failure = answer::read(&raw, &[], proof).expect_err("no token");
+    let about = About {
+        grant,
+        secret_file: String::new(),
+        proof_file: "acme.proof".to_owned(),
+        audience: "org-acme".to_owned(),
+        user: "u@acme".to_owned(),
+        ..about()
+    };
+    Diagnosis::of_mint(&failure, &about, arrived)
+}
+
+#[test]
+fn every_refusal_of_a_proof_says_what_of_it_is_wrong() {
+    let grant = |why: &str| format!(r#"{{"error":"invalid_grant","error_description":"{why}"}}"#);
+    let request =
+        |why: &str| format!(r#"{{"error":"invalid_request","error_description":"{why}"}}"#);
+    let jwt = ("jwt_bearer", Proof::Assertion);
+    let refresh = ("refresh_token", Proof::RefreshToken);
+    let exchange = ("token_exchange", Proof::SubjectToken);
+    let clock = "Set this host's clock";
+    let all = "Check issuer, user, audience and acme.proof";
+    let subject = "Check [auth.subject], and that its client may exchange for audience org-acme";
+    let renew = "Write a new refresh token into acme.proof";
+    let used = "the refresh token of client 5b1c9e was used before, was revoked or has expired";
+    type Row = (
+        (&'static str, Proof),
+        i64,
+        String,
+        &'static str,
+        &'static str,
+    );
+    let rows: [Row; 17] = [
+        (
+            jwt,
+            420,
+            grant("expired"),
+            "token endpoint URL refuses the assertion of client 5b1c9e, and this host's clock is 7 min ahead of the token endpoint's",
+            clock,
+        ),
+        (
+            jwt,
+            -90,
+            grant("not yet valid"),
+            "token endpoint URL refuses the assertion of client 5b1c9e, and this host's clock is 1 min behind the token endpoint's",
+            clock,
+        ),
+        // A clock that is off explains more than what the endpoint noticed of it.
+        (
+            jwt,
+            7200,
+            grant("bad signature"),
+            "token endpoint URL refuses the assertion of client 5b1c9e, and this host's clock is 2 h ahead of the token endpoint's",
+            clock,
+        ),
+        (
+            jwt,
+            29,
+            grant("expired"),
+            "token endpoint URL refuses the assertion of client 5b1c9e for u@acme",
+            all,
+        ),
+        (
+            jwt,
+            0,
+            grant("Invalid JWT signature"),
+            "token endpoint URL does not know the key in acme.proof",
+            "Register the public half of acme.proof for client 5b1c9e, or set key_id",
+        ),
+        (
+            jwt,
+            0,
+            grant("wrong audience"),
+            "token endpoint URL is not the audience org-acme of the assertion",
+            "Set audience to what the token endpoint calls itself",
+        ),
+        (
+            jwt,
+            0,
+            grant("user hasn't approved this consumer"),
+            "token endpoint URL does not let client 5b1c9e act for u@acme",
+            "Check user, and that client 5b1c9e may act for it",
+        ),
+        (
+            jwt,
+            0,
+            grant(""),
+            "token endpoint URL refuses the assertion of client 5b1c9e for u@acme",
+            all,
+        ),
+        (
+            jwt,
+            0,
+            request("the assertion is no JWT"),
+            "token endpoint URL refuses the assertion of client 5b1c9e for u@acme",
+            all,
+        ),
+        (
+            jwt,
+            600,
+            request("grant_type is missing"),
+            "token endpoint URL refuses client 5b1c9e",
+            "Check token_url and client 5b1c9e",
+        ),
+        (refresh, 0, grant("reuse detected"), used, renew),
+        (refresh, 9000, grant("expired"), used, renew),
+        (
+            refresh,
+            0,
+            request("refresh_token is malformed"),
+            used,
+            renew,
+        ),
+        (
+            exchange,
+            0,
+            grant("no"),
+            "token endpoint URL does not exchange the subject's token for audience org-acme",
+            subject,
+        ),
+        (
+            exchange,
+            0,
+            request("the subject_token has expired"),
+            "token endpoint URL does not exchange the subject's token for audience org-acme",
+            subject,
+        ),
+        (
+            exchange,
+            0,
+            r#"{"error":"invalid_token"}"#.to_owned(),
+            "token endpoint URL does not exchange the subject's token for audience org-acme",
+            subject,
+        ),
+        (
+            exchange,
+            0,
+            r#"{"error":"invalid_target"}"#.to_owned(),
+            "token endpoint URL knows no audience org-acme",
+            "Check audience and resource",
+        ),
+    ];
+    for ((grant, proof), ahead_s, body, reason, remedy) in rows {
+        let diagnosis = of_proof(grant, proof, ahead_s, 400, &body);
+        let said = diagnosis.reason(Duration::ZERO).replace(URL, "URL");
+        let (what, _) = said.split_once(" (400").unwrap_or((&said, ""));
+        assert_eq!(what, reason, "{grant} {body}");
+        assert_eq!(diagnosis.remedy, remedy, "{grant} {body}");
+        assert_eq!(diagnosis.kind, Blocked);
+    }
+}
+
+#[test]
+fn a_throttle_stays_a_throttle_whatever_was_to_be_proven() {
+    let body = r#"{"error":"invalid_request","error_description":"rate limit exceeded; subject_token refresh_token assertion"}"#;
+    for (grant, proof) in [
+        ("jwt_bearer", Proof::Assertion),
+        ("refresh_token", Proof::RefreshToken),
+        ("token_exchange", Proof::SubjectToken),
+    ] {
+        assert_eq!(
+            of_proof(grant, proof, 0, 400, body).kind,
+            Throttled,
+            "{grant}"
+        );
+        assert_eq!(of_proof(grant, proof, 0, 503, "").kind, Outage, "{grant}");
+        let client = of_proof(grant, proof, 0, 401, r#"{"error":"invalid_client"}"#);
+        let said = client.reason(Duration::ZERO).replace(URL, "URL");
+        assert_eq!(
+            said,
+            "token endpoint URL does not accept client 5b1c9e without a secret (401 invalid_client)"
+        );
+        assert_eq!(
+            client.remedy,
+            "Set client_secret_file, or have client 5b1c9e allowed without one"
+        );
+    }
+}
+
+#[test]
+fn a_token_from_a_file_is_named_by_its_file_and_by_its_own_end_where_it_claims_one() {
+    let about = About {
+        grant: "static",
+        proof_file: "acme.token".to_owned(),
+        ..About::default()
+    };
+    let hour = Duration::from_secs(3600);
+    let now_s = 1_700_000_000;
+    let words = "(401 bad.credentials: Invalid login credentials)";
+    for (seen, expires_at_s, reason) in [
+        (
+            Circumstance::Fresh,
+            None,
+            format!("the platform refuses the token in acme.token {words}"),
+        ),
+        (
+            Circumstance::Ended { age: hour },
+            None,
+            format!("the platform refuses the token in acme.token {words} after 1 h of use"),
+        ),
+        (
+            Circumstance::Fresh,
+            Some(now_s - 7200),
+            format!("the token in acme.token expired 2 h ago by its own claim {words}"),
+        ),
+        (
+            Circumstance::Ended { age: hour },
+            Some(now_s),
+            format!("the token in acme.token expired 0 s ago by its own claim {words}"),
+        ),
+        // Refused before the end that it claims: that claim explains nothing.
+        (
+            Circumstance::Ended { age: hour },
+            Some(now_s + 60),
+            format!("the platform refuses the token in acme.token {words} after 1 h of use"),
+        ),
+        (
+            Circumstance::Fresh,
+            Some(i64::MIN),
+            format!(
+                "the token in acme.token expired 106751991167300 d ago by its own claim {words}"
+            ),
+        ),
+        (
+            Circumstance::Fresh,
+            Some(i64::MAX),
+            format!("the platform refuses the token in acme.token {words}"),
+        ),
+    ] {
+        let refused = Refused {
+            expires_at_s,
+            ..token(seen)
+        };
+        let diagnosis = Diagnosis::of_rejection(&refusal_words(), refused, &about);
+        assert_eq!(diagnosis.reason(Duration::ZERO), reason, "{expires_at_s:?}");
+        assert_eq!(diagnosis.remedy, "Write a newer token into acme.token");
+    }
+}
+
+fn refusal_words() -> FailureRecord {
+    refused(Some("bad.credentials"), None)
+}
+
+#[test]
+fn a_platform_that_names_the_audience_or_wants_a_user_is_understood() {
+    let said = |message: &str| {
+        let record = FailureRecord {
+            message: message.to_owned(),
+            ..refusal_words()
+        };
+        let about = About {
+            audience: "org-acme".to_owned(),
+            ..about()
+        };
+        let diagnosis = Diagnosis::of_rejection(&record, token(Circumstance::Fresh), &about);
+        (
+            diagnosis.reason(Duration::ZERO).replace(URL, "URL"),
+            diagnosis.remedy,
+        )
+    };
+    let (reason, remedy) = said("The audience of the token is invalid");
+    assert_eq!(
+        reason,
+        "the platform is not whom tokens from URL are meant for (401 bad.credentials: The audience of the token is invalid)"
+    );
+    assert_eq!(
+        remedy,
+        "Check audience (org-acme), and that token_url and api_url belong to one region"
+    );
+    let (reason, remedy) = said("This request requires a user context.");
+    assert!(reason.starts_with("the platform wants a token that acts for a user, and that of client 5b1c9e is a service token"), "{reason}");
+    assert!(remedy.contains("[auth.fallback]"), "{remedy}");
+}
+
+#[test]
+fn a_token_of_another_organisation_says_both_and_how_to_state_the_other() {
+    let about = About {
+        audience: "org-b".to_owned(),
+        ..about()
+    };
+    let diagnosis = Diagnosis::of_organization("org-b", "org-a", &about);
+    assert_eq!(
+        diagnosis.reason(Duration::ZERO),
+        "its token belongs to organisation org-b, not org-a; nothing was sent"
+    );
+    assert_eq!(
+        diagnosis.remedy,
+        "Check client 5b1c9e and audience org-b; if org-b is right, set organization = \"org-b\""
+    );
+}
+
+#[test]
+fn a_token_of_another_type_or_a_key_that_cannot_sign_says_so() {
+    let failure = MintFailure::Key(crate::auth::KeyError::Encrypted {
+        file: "acme.pem".to_owned(),
+    });
+    let diagnosis = Diagnosis::of_mint(&failure, &about(), Timestamp(0));
+    assert_eq!(diagnosis.kind, Blocked);
+    assert_eq!(
+        diagnosis.reason(Duration::ZERO),
+        "acme.pem holds an encrypted private key: store it without a passphrase, mode 0600"
+    );
+}
+
+#[test]
+fn a_subjects_outage_says_how_long_it_lasts_only_once() {
+    let hold = crate::auth::CredentialHold {
+        kind: Outage,
+        reason: "token endpoint S unreachable for 3 min (connection refused)".to_owned(),
+        remedy: String::new(),
+        since: Timestamp(0),
+        until: crate::clock::Instant(Duration::ZERO),
+        probes_failed: 4,
+        last: None,
+    };
+    let failure = MintFailure::Subject(Box::new(hold));
+    let diagnosis = Diagnosis::of_mint(&failure, &about(), Timestamp(0));
+    assert_eq!(diagnosis.kind, Outage);
+    assert_eq!(
+        diagnosis.reason(Duration::from_secs(600)),
+        "the token to exchange is not to be had: token endpoint S unreachable for 3 min (connection refused)"
     );
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::auth::claims::Claims;
 use crate::auth::diagnosis::Circumstance;
+use crate::auth::grant::UNTIL_REFUSED;
 use crate::clock::Instant;
 use crate::model::Token;
 
@@ -19,6 +21,7 @@ pub(super) struct Issue {
     /// Someone needs a younger one, whatever the policy says.
     pub(super) outdated: bool,
     pub(super) scopes: Option<Vec<String>>,
+    pub(super) claims: Claims,
     /// Some delivery used it.
     pub(super) proven: bool,
 }
@@ -28,8 +31,20 @@ impl Issue {
         self.minted_at.saturating_add(self.life)
     }
 
+    /// `None`: nobody stated its end.
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+        (self.life != UNTIL_REFUSED).then(|| self.expires_at().since(now))
+    }
+
     pub(super) fn circumstance(&self, now: Instant) -> Circumstance {
         let age = now.since(self.minted_at);
+        if self.life == UNTIL_REFUSED {
+            return if self.proven {
+                Circumstance::Ended { age }
+            } else {
+                Circumstance::Fresh
+            };
+        }
         if age >= self.life {
             Circumstance::Expired
         } else if self.proven || age >= FRESH_FOR {

@@ -18,13 +18,17 @@ pub enum RefreshPolicy {
 }
 
 /// What an operator chooses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     pub refresh: RefreshPolicy,
     /// `false`: the first 401 blocks the slot instead of minting another token at once.
     pub retry_on_401: bool,
     /// The first request waits up to this long, so that many slots do not start in one moment.
     pub start_spread: Duration,
+    /// The organisation that tokens must belong to if they show one: configured, or pinned earlier.
+    pub organization: Option<String>,
+    /// Asking again gives the same token: a refused one blocks the slot until its file changes.
+    pub is_static: bool,
 }
 
 impl Default for Rules {
@@ -33,6 +37,8 @@ impl Default for Rules {
             refresh: RefreshPolicy::default(),
             retry_on_401: true,
             start_spread: Duration::ZERO,
+            organization: None,
+            is_static: false,
         }
     }
 }

@@ -114,6 +114,7 @@ impl Bench {
                     access_token: SecretString::from("canary"),
                     lifetime: secs(life),
                     scopes: None,
+                    claims: Claims::default(),
                 };
                 match self.slot.minted(self.flight(), minted, self.now, at) {
                     Some(generation) => format!("minted {}", generation.0),
@@ -176,16 +177,16 @@ impl Failing {
             Down => MintFailure::Unreachable {
                 cause: "connection refused".to_owned(),
             },
-            Throttled(hint) => MintFailure::Refused(Refusal {
+            Throttled(hint) => MintFailure::Refused(Box::new(Refusal {
                 status: 429,
                 retry_after: Some(secs(hint)),
                 ..Refusal::default()
-            }),
-            WrongSecret => MintFailure::Refused(Refusal {
+            })),
+            WrongSecret => MintFailure::Refused(Box::new(Refusal {
                 status: 401,
                 error: Some("invalid_client".to_owned()),
                 ..Refusal::default()
-            }),
+            })),
         };
         Diagnosis::of_mint(&failure, about, Timestamp(0))
     }
@@ -221,7 +222,7 @@ type Row = (&'static [Event], &'static str, &'static str, u32);
 
 fn check(rules: Rules, rows: &[Row]) {
     for (events, said, phase, requests) in rows {
-        let bench = Bench::after(rules, events);
+        let bench = Bench::after(rules.clone(), events);
         assert_eq!(bench.said, *said, "{events:?}");
         assert_eq!(bench.phase(), *phase, "{events:?}");
         assert_eq!(bench.requests, *requests, "{events:?}");
@@ -280,7 +281,7 @@ fn under_on_401_a_token_is_used_until_the_platform_refuses_it() {
         ..Rules::default()
     };
     check(
-        rules,
+        rules.clone(),
         &[
             (&[Want, Mints(5), Pass(4), Want], "use 1", "valid", 1),
             (&[Want, Mints(5), Pass(9_999), Want], "use 1", "valid", 1),
@@ -330,7 +331,7 @@ fn a_session_that_meets_every_expiry_is_never_held_for_it() {
         refresh: RefreshPolicy::On401,
         ..Rules::default()
     };
-    let mut bench = Bench::new(rules);
+    let mut bench = Bench::new(rules.clone());
     for _ in 0..50 {
         for event in [Want, Mints(5), Want, Accept("a"), Pass(6), RejectOnly("a")] {
             bench.meet(event);
@@ -339,7 +340,7 @@ fn a_session_that_meets_every_expiry_is_never_held_for_it() {
     }
     // Also where the endpoint overstates the life, and where uploads take longer than a token lives.
     for life in [86_400, 5] {
-        let mut bench = Bench::new(rules);
+        let mut bench = Bench::new(rules.clone());
         for _ in 0..50 {
             for event in [Want, Mints(life), Accept("a"), Accept("b"), Pass(6)] {
                 bench.meet(event);
@@ -706,7 +707,7 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
         ..Rules::default()
     };
     check(
-        rules,
+        rules.clone(),
         &[
             (
                 &[Want, Mints(3600), Accept("a"), Pass(60), Reject("a")],
@@ -731,7 +732,7 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
         ],
     );
     let bench = Bench::after(
-        rules,
+        rules.clone(),
         &[Want, Mints(86_400), Accept("a"), Pass(900), Reject("a")],
     );
     let hold = bench.slot.hold(bench.now).unwrap();
@@ -818,6 +819,7 @@ fn a_slow_endpoint_and_a_short_life_still_give_a_usable_token() {
         access_token: SecretString::from("canary"),
         lifetime: secs(5),
         scopes: None,
+        claims: Claims::default(),
     };
     let (flight, at) = (bench.flight(), bench.at());
     bench.slot.minted(flight, minted, asked_at, at).unwrap();
@@ -846,4 +848,119 @@ fn the_view_is_what_stats_shows() {
         view(&[Want, Fail(WrongSecret)]),
         ("blocked".into(), None, 0)
     );
+}
+
+fn claims(organization: &str, purviews: &[&str]) -> Claims {
+    Claims {
+        organization: (!organization.is_empty()).then(|| organization.to_owned()),
+        purviews: purviews.iter().map(|name| (*name).to_owned()).collect(),
+        expires_at_s: None,
+    }
+}
+
+#[test]
+fn the_organisation_that_is_stated_or_seen_first_is_held_to() {
+    for (stated, shown, stranger) in [
+        (Some("a"), vec![claims("a", &[])], false),
+        (Some("a"), vec![claims("b", &[])], true),
+        (Some("a"), vec![claims("", &[])], false),
+        (Some("a"), vec![claims("b", &["b", "a"])], false),
+        (None, vec![claims("b", &[])], false),
+        (None, vec![claims("b", &[]), claims("b", &["c"])], false),
+        (None, vec![claims("b", &[]), claims("c", &[])], true),
+        // Several organisations pin none.
+        (None, vec![claims("", &["b", "c"]), claims("d", &[])], false),
+        (
+            None,
+            vec![claims("", &[]), claims("b", &[]), claims("c", &[])],
+            true,
+        ),
+    ] {
+        let rules = Rules {
+            organization: stated.map(str::to_owned),
+            ..Rules::default()
+        };
+        let mut bench = Bench::new(rules);
+        let mut last = false;
+        for claims in &shown {
+            last = bench.slot.stranger(claims).is_some();
+        }
+        assert_eq!(last, stranger, "{stated:?} {shown:?}");
+    }
+}
+
+#[test]
+fn a_static_token_that_is_refused_blocks_at_once_and_is_tried_again_at_the_pace_of_probes() {
+    let rules = Rules {
+        is_static: true,
+        ..Rules::default()
+    };
+    let mut bench = Bench::after(rules, &[Want]);
+    let at = bench.at();
+    let minted = || Minted {
+        access_token: SecretString::from("canary"),
+        lifetime: UNTIL_REFUSED,
+        scopes: None,
+        claims: Claims::default(),
+    };
+    let flight = bench.flight();
+    bench.slot.minted(flight, minted(), bench.now, at).unwrap();
+    bench.meet(Pass(400 * 86_400));
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 1", "nobody stated its end");
+    assert_eq!(bench.slot.view(bench.now).expires_in_s, None);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        bench.meet(RejectOnly("s1"));
+        assert_eq!(bench.said, "Blocked");
+        let hold = bench.slot.hold(bench.now).expect("it is blocked");
+        waits.push(hold.until.since(bench.now).as_secs());
+        bench.meet(Want);
+        assert_eq!(bench.said, "held Blocked");
+        bench.meet(Pass(15 * 60));
+        bench.meet(Want);
+        assert_eq!(bench.said, "wait");
+        let (flight, at) = (bench.flight(), bench.at());
+        bench.slot.minted(flight, minted(), bench.now, at).unwrap();
+    }
+    assert!(waits.is_sorted(), "{waits:?}");
+    assert!(waits[0] <= 2 && waits[11] > 7 * 60, "{waits:?}");
+    bench.meet(Accept("s1"));
+    assert!(bench.slot.hold(bench.now).is_none());
+}
+
+#[test]
+fn a_complaint_about_a_generation_ends_that_generation_only() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Mints(3600), Pass(2)]);
+    assert!(bench.slot.invalidate(Generation(1), bench.now));
+    bench.meet(Want);
+    assert_eq!(bench.said, "wait");
+    bench.meet(Mints(3600));
+    assert!(
+        bench.slot.invalidate(Generation(1), bench.now),
+        "late, and a younger one is there"
+    );
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 2");
+    bench.meet(Pass(3600));
+    bench.meet(Want);
+    bench.meet(Fail(Down));
+    assert!(
+        !bench.slot.invalidate(Generation(2), bench.now),
+        "none will come now"
+    );
+}
+
+#[test]
+fn a_static_token_that_never_worked_for_one_session_is_judged_by_the_next() {
+    let rules = Rules {
+        is_static: true,
+        ..Rules::default()
+    };
+    let mut bench = Bench::after(rules, &[Want, Mints(3600), Reject("s1")]);
+    assert_eq!(bench.said, "HoldSession");
+    bench.meet(Want);
+    assert_eq!(bench.said, "use 1", "the others are served");
+    bench.meet(Reject("s2"));
+    assert_eq!(bench.said, "Blocked");
 }

@@ -18,6 +18,9 @@ const STEPS_KEPT: u32 = 3;
 /// How long a probe's token is left to spread before its first use: a platform that learns of new tokens
 /// late would otherwise refuse every probe.
 const RIPENING: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(30));
+/// Between two looks at a slot that this one waits for.
+const NEVER_AT_ONCE: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A token request failed; the next token ends it.
@@ -57,7 +60,10 @@ impl Trouble {
             Some(last) => (at.wall, at.now, 0, last.steps.min(STEPS_KEPT)),
             None => (at.wall, at.now, 0, 0),
         };
-        let wait = wait(&diagnosis, steps, at.draw);
+        let wait = match diagnosis.until {
+            Some(until) => until.since(at.now).max(NEVER_AT_ONCE),
+            None => wait(&diagnosis, steps, at.draw),
+        };
         if let Some(record) = &mut diagnosis.record {
             record.next_try_at = Some(at.wall.saturating_add(wait));
         }

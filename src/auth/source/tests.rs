@@ -7,8 +7,8 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::auth::answer::{self, RawAnswer};
-use crate::auth::grant::{About, Minting, Refusal};
-use crate::auth::{CredentialHoldKind, RefreshPolicy};
+use crate::auth::grant::{About, Minting, Proof, Refusal};
+use crate::auth::{Claims, CredentialHoldKind, RefreshPolicy};
 use crate::clock::RuntimeClock;
 use crate::model::{FailureClass, FailureRecord, Timestamp, Token};
 
@@ -94,6 +94,7 @@ impl Grant for ScriptedGrant {
                     access_token: SecretString::from(format!("{CANARY}-{number}")),
                     lifetime,
                     scopes: Some(vec!["a".to_owned()]),
+                    claims: Claims::default(),
                 }),
                 Step::Stating(life) => {
                     let body = format!(r#"{{"access_token":"{CANARY}","expires_in":{life}}}"#);
@@ -102,16 +103,16 @@ impl Grant for ScriptedGrant {
                         body: body.into_bytes(),
                         ..RawAnswer::default()
                     };
-                    answer::read(&raw, &[])
+                    answer::read(&raw, &[], Proof::Nothing).map(|granted| granted.minted)
                 }
                 Step::Down => Err(MintFailure::Unreachable {
                     cause: "connection refused".to_owned(),
                 }),
-                Step::WrongSecret => Err(MintFailure::Refused(Refusal {
+                Step::WrongSecret => Err(MintFailure::Refused(Box::new(Refusal {
                     status: 401,
                     error: Some("invalid_client".to_owned()),
                     ..Refusal::default()
-                })),
+                }))),
                 Step::Hang => std::future::pending().await,
                 Step::Panic => panic!("scripted"),
             }
@@ -527,7 +528,7 @@ async fn many_slots_that_start_together_spread_their_first_requests() {
     let mut tasks = Vec::new();
     for _ in 0..100 {
         let grant = ScriptedGrant::new(&[], Step::Token(secs(60)));
-        let slot = Slot::new(grant, rules, clock.clone(), chance.clone());
+        let slot = Slot::new(grant, rules.clone(), clock.clone(), chance.clone());
         tasks.push(tokio::spawn(async move {
             slot.token().await.unwrap();
             tokio::time::Instant::now()

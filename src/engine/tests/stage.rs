@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::auth::{About, Grant, MintFailure, Minted, Minting, Refusal, Rules, Slot};
+use crate::auth::{About, Claims, Grant, MintFailure, Minted, Minting, Refusal, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant, RuntimeClock};
 use crate::engine::{
@@ -223,7 +223,7 @@ impl Grant for ScriptedGrant {
                 return Err(MintFailure::Unreachable { cause });
             }
             if let Some(refusal) = self.refusal.lock().unwrap().clone() {
-                return Err(MintFailure::Refused(refusal));
+                return Err(MintFailure::Refused(Box::new(refusal)));
             }
             let mut minted = self.minted.lock().unwrap();
             *minted += 1;
@@ -231,6 +231,7 @@ impl Grant for ScriptedGrant {
                 access_token: SecretString::from(format!("token-{minted:06}")),
                 lifetime: *self.life.lock().unwrap(),
                 scopes: None,
+                claims: Claims::default(),
             })
         })
     }
@@ -417,6 +418,7 @@ impl Stage {
             token: slot.clone(),
             platform: self.platform.clone(),
             concurrency: self.concurrency,
+            fallback: None,
             max_retries: LaneSettings::MAX_RETRIES,
             min_retry_span: LaneSettings::MIN_RETRY_SPAN,
             gap_wait: LaneSettings::GAP_WAIT,

@@ -151,6 +151,9 @@ fn refused(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Finding {
     let mismatch = ["digestmismatch", "checksummismatch", "baddigest"];
     if heard.status == 422 && names_purview {
         FailureClass::PurviewPending.into()
+    } else if error.mentions("user context") {
+        // The token is of the wrong kind, which the chunk cannot help.
+        FailureClass::Forbidden.into()
     } else if let Receipt::OtherDigest { sequence } = receipt::read(heard.body, asked.expected) {
         other_writer(sequence)
     } else if error.has_code("conflictdigest") {

@@ -140,6 +140,7 @@ fn every_row_of_the_table_has_its_class() {
         (429, "", Throttled),
         (422, PURVIEW, PurviewPending),
         (422, PURVIEW_NESTED, PurviewPending),
+        (400, USER_CONTEXT, Forbidden),
         (400, INVALID_DATE, Rejected),
         (400, "", Rejected),
         (400, HTML, Rejected),

@@ -2,6 +2,7 @@
 
 mod delivering;
 mod faults;
+mod grants;
 mod refusing;
 mod starting;
 mod tokens;

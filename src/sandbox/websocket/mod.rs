@@ -81,10 +81,15 @@ fn handshake(
         Some(Action::Socket(trouble)) => Some(trouble),
         _ => None,
     };
-    let (Standing::Good { scopes }, Some(tenant), Some(token)) = (&standing, &tenant, token) else {
+    let (Standing::Good { scopes, user }, Some(tenant), Some(token)) = (&standing, &tenant, token)
+    else {
         return refuse(deliver::unauthorized(&standing));
     };
-    let rights = deliver::within_rights(&app.world(), tenant, path, scopes);
+    let rights = {
+        let world = app.world();
+        deliver::within_rights(&world, tenant, path, scopes)
+            .and_then(|()| deliver::permitted(&world, tenant, user.is_some()))
+    };
     if let Err(reply) = rights {
         return refuse(reply);
     }

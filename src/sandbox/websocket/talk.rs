@@ -271,12 +271,15 @@ impl Talk {
 
     /// Whether the token that covers the socket allows a delivery.
     fn may_send(&self) -> Result<(), Reply> {
-        let world = self.app.world();
-        let (standing, _) = world.standing(Some(&self.token), self.app.now());
-        let Standing::Good { scopes } = &standing else {
+        let now = self.app.now();
+        let mut world = self.app.world();
+        let (standing, _) = world.standing(Some(&self.token), now);
+        let Standing::Good { scopes, user } = &standing else {
             return Err(deliver::unauthorized(&standing));
         };
-        deliver::within_rights(&world, &self.tenant, self.path, scopes)
+        world.touch(&self.token, now);
+        deliver::within_rights(&world, &self.tenant, self.path, scopes)?;
+        deliver::permitted(&world, &self.tenant, user.is_some())
     }
 
     fn is_busy(&self, host: &str, session: &str) -> bool {

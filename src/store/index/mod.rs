@@ -10,7 +10,7 @@ mod tables;
 mod thread;
 
 pub use rows::{Owed, RowKey, segment_of};
-pub use sweeps::Named;
+pub use sweeps::{Ages, Named};
 pub use tables::Change;
 use tables::Tables;
 pub use thread::{Index, Opened};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::rows::{Owed, decode, parse_key, segment_of, tenant_prefix};
+use super::rows::{Owed, RowKey, decode, parse_key, segment_of, tenant_prefix};
 use super::{IndexFault, Tables};
 use crate::model::{ChunkKey, SessionKey, TenantId, Timestamp};
 use crate::store::layout::SegmentId;
@@ -14,6 +14,24 @@ pub struct Named {
     pub ordinal: u32,
     pub key: ChunkKey,
     pub bytes: u64,
+}
+
+/// Rows of up to 64 chunks: some milliseconds.
+const AGES_AT_ONCE: usize = 64;
+
+/// One part of the answer to how old a backlog is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// The oldest and the newest.
+    pub span: Option<(Timestamp, Timestamp)>,
+    pub next: Option<RowKey>,
+}
+
+impl Ages {
+    pub fn add(&mut self, (oldest, newest): (Timestamp, Timestamp)) {
+        let (low, high) = self.span.unwrap_or((oldest, newest));
+        self.span = Some((low.min(oldest), high.max(newest)));
+    }
 }
 
 impl Tables {
@@ -78,15 +96,27 @@ impl Tables {
         Ok(count)
     }
 
-    /// Acceptance times of a tenant's oldest and newest owed chunk.
-    pub fn ages(&self, tenant: &TenantId) -> Result<Option<(Timestamp, Timestamp)>, IndexFault> {
-        let mut span: Option<(Timestamp, Timestamp)> = None;
-        self.each_owed(tenant, |_, owed| {
-            let at = owed.accepted_at;
-            let (oldest, newest) = span.unwrap_or((at, at));
-            span = Some((oldest.min(at), newest.max(at)));
-        })?;
-        Ok(span)
+    /// Acceptance times of the oldest and the newest owed chunk of a tenant, in the rows from `from` on: so many of them
+    /// at once that others need not wait. Where the next part begins; `None` after the last.
+    pub fn ages(&self, tenant: &TenantId, from: &RowKey) -> Result<Ages, IndexFault> {
+        let prefix = tenant_prefix(tenant);
+        let from = from.max(&prefix);
+        let mut ages = Ages::default();
+        let rows = self.owed.tree().range(from.as_slice()..);
+        for (row, item) in rows.enumerate() {
+            let (key, value) = item?;
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            if row == AGES_AT_ONCE {
+                ages.next = Some(key.to_vec());
+                break;
+            }
+            for owed in decode::<Owed>(&key, &value)? {
+                ages.add((owed.accepted_at, owed.accepted_at));
+            }
+        }
+        Ok(ages)
     }
 
     fn each_owed(

@@ -1,5 +1,6 @@
 //! The store as a whole, over real files.
 
+mod confirming;
 mod damage;
 mod faults;
 mod housekeeping;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crate::model::{ChunkState, DeadReason};
 use crate::store::{DeadFilter, EnqueueError, Outcome, Redriven, SequenceChoice};
-use support::{Fixture, drain, key, payload_of, session};
+use support::{Fixture, drain, key, new_chunk, payload_of, session};
 
 #[test]
 fn what_was_accepted_is_leased_in_order_and_byte_for_byte() {
@@ -45,6 +46,41 @@ fn a_store_that_is_dropped_like_a_killed_process_keeps_everything() {
     let store = fixture.open();
     assert_eq!(store.head(&session("s1")).unwrap().unwrap().sequence, 1);
     assert_eq!(drain(&store, "s1").len(), 4);
+}
+
+#[test]
+fn a_backlog_of_many_parts_is_as_old_as_its_oldest_and_as_young_as_its_newest_chunk() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    // More rows than the index reads in one part, and another tenant behind them.
+    for session in 0..150 {
+        fixture.put(&store, &format!("s{session:03}"), 0).unwrap();
+    }
+    let other = new_chunk("globex", "s0", SequenceChoice::Exactly(0));
+    store.enqueue(other, &mut &b"bytes"[..]).unwrap();
+    let accepted = |session: &str| {
+        let head = store.head(&self::session(session)).unwrap();
+        head.unwrap().accepted_at
+    };
+    let (oldest, newest) = (accepted("s000"), accepted("s149"));
+    let view = store.view();
+    let acme = &view
+        .tenants
+        .iter()
+        .find(|(t, _)| t.as_str() == "acme")
+        .unwrap()
+        .1;
+    assert_eq!((acme.oldest, acme.newest), (Some(oldest), Some(newest)));
+    drain(&store, "s000");
+    store.close().unwrap();
+    let view = fixture.open().view();
+    let acme = &view
+        .tenants
+        .iter()
+        .find(|(t, _)| t.as_str() == "acme")
+        .unwrap()
+        .1;
+    assert!(acme.oldest > Some(oldest) && acme.newest == Some(newest));
 }
 
 #[test]

@@ -15,11 +15,12 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts one that writes `config`, and waits until it listens.
-    pub fn start(config: &Path, tenants: usize, token_life: &str) -> Self {
+    /// Starts one that writes `config` with these grants, and waits until it listens.
+    pub fn granting(config: &Path, grants: &str, tenants: usize, token_life: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
         command
-            .args(["sandbox", "--token-life", token_life, "--tenants"])
+            .args(["sandbox", "--token-life", token_life, "--grants", grants])
+            .arg("--tenants")
             .arg(tenants.to_string())
             .arg("--write-config")
             .arg(config);
@@ -113,5 +114,15 @@ impl Sandbox {
 
     pub fn tenant(&self, tenant: &str, change: Value) {
         self.json("POST", &format!("/_sandbox/tenants/{tenant}"), &change);
+    }
+
+    /// A person signs in again: a token and a refresh token; those of before die.
+    pub fn sign_in(&self, tenant: &str) -> Value {
+        let path = format!("/_sandbox/tenants/{tenant}/credentials");
+        self.json("POST", &path, &Value::Null)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }

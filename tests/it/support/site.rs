@@ -25,8 +25,17 @@ impl Site {
 
     /// `more` goes to the end of the configuration.
     pub fn with(token_life: &str, more: &str) -> Self {
+        Self::granting("client_credentials", 3, token_life, more)
+    }
+
+    /// Tenants whose configuration uses these grants.
+    pub fn granted(grants: &str, tenants: usize, token_life: &str) -> Self {
+        Self::granting(grants, tenants, token_life, "")
+    }
+
+    fn granting(grants: &str, tenants: usize, token_life: &str, more: &str) -> Self {
         let place = Place::new();
-        let sandbox = Sandbox::start(&place.config(), 3, token_life);
+        let sandbox = Sandbox::granting(&place.config(), grants, tenants, token_life);
         place.configure(|text| format!("{text}\n[host]\nname = \"rec-1\"\n\n{more}"));
         // Segments that a handful of recordings fill.
         place.configure(|text| text.replacen("[store]", "[store]\nsegment_bytes = \"1MiB\"", 1));

@@ -42,3 +42,5 @@ pub const S3_SIGNATURE: &str =
     "<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code></Error>";
 pub const HTML: &str = "<!DOCTYPE html>\n<html><head><title>Sign in to HotelWiFi</title></head><body>Welcome</body></html>";
 pub const NGINX: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><hr><center>nginx</center></body></html>";
+pub const USER_CONTEXT: &str = r#"{"message":"This request requires a user context. Client credentials cannot be used for requests that require a user context.",
+    "code":"bad.request","status":400,"messageParams":{},"contextId":"c-9","details":[],"errors":[]}"#;
