@@ -38,13 +38,15 @@ pub enum Transport {
     Json,
     Binary,
     Presigned,
+    Websocket,
 }
 
 impl Transport {
-    const WORDS: [(&str, Self); 3] = [
+    const WORDS: [(&str, Self); 4] = [
         ("json", Self::Json),
         ("binary", Self::Binary),
         ("presigned", Self::Presigned),
+        ("websocket", Self::Websocket),
     ];
 
     /// Where its requests go; of json, the first of the two paths seen in the field.
@@ -53,6 +55,7 @@ impl Transport {
             Self::Json => "/api/v2/analytics/screenrecordings",
             Self::Binary => "/api/v2/analytics/screenrecordings/content",
             Self::Presigned => "/api/v2/uploads/recordings",
+            Self::Websocket => "/api/v2/analytics/screenrecordings/stream",
         }
     }
 }

@@ -57,17 +57,31 @@ impl PayloadFault {
     }
 }
 
-struct Payload {
+/// A payload and how much of it is unread.
+pub struct Payload {
     sequence: u64,
     bytes: u64,
-    left: u64,
+    pub left: u64,
     reader: Box<dyn crate::disk::Payload>,
 }
 
 impl Payload {
+    pub fn of(part: Part) -> Self {
+        Self {
+            sequence: part.meta.key.sequence,
+            bytes: part.meta.bytes,
+            left: part.meta.bytes,
+            reader: part.payload,
+        }
+    }
+
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// A payload's checksums may be known only at its end, so its end is reached before its last
     /// block is sent.
-    fn expect_end(&mut self) -> Result<(), PayloadFault> {
+    pub fn expect_end(&mut self) -> Result<(), PayloadFault> {
         match self.read(&mut [0])? {
             0 => Ok(()),
             _ => Err(PayloadFault::Long {
@@ -78,7 +92,7 @@ impl Payload {
     }
 
     /// At least one of the bytes that are left.
-    fn read_some(&mut self, into: &mut [u8]) -> Result<usize, PayloadFault> {
+    pub fn read_some(&mut self, into: &mut [u8]) -> Result<usize, PayloadFault> {
         let count = self.read(into)?;
         if count == 0 {
             return Err(PayloadFault::Short {
@@ -147,12 +161,7 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new(encoding: Encoding, parts: Vec<Part>) -> Self {
-        let payloads = parts.into_iter().map(|part| Payload {
-            sequence: part.meta.key.sequence,
-            bytes: part.meta.bytes,
-            left: part.meta.bytes,
-            reader: part.payload,
-        });
+        let payloads = parts.into_iter().map(Payload::of);
         Self {
             encoding,
             payloads: payloads.collect(),

@@ -81,6 +81,8 @@ pub enum Trouble {
     Connecting,
     /// The connection broke, or a wait was too long.
     Exchanging,
+    /// The socket that carried several requests ended.
+    SocketEnded,
     /// No header can carry the token.
     UnsendableToken,
     /// The configured URL is none.
@@ -141,6 +143,9 @@ pub fn broken(asked: &Asked<'_>, trouble: Trouble, message: &str) -> Failure {
         Trouble::DamagedPayload => FailureClass::Damaged,
         Trouble::UnreadablePayload | Trouble::Connecting => FailureClass::Transient,
         Trouble::Exchanging => unanswered(asked.sent),
+        // It says nothing of the chunk, however much of it was sent.
+        Trouble::SocketEnded if asked.sent == Sent::Nothing => FailureClass::Transient,
+        Trouble::SocketEnded => FailureClass::InDoubt,
         Trouble::UnsendableToken => FailureClass::Unauthorized,
         Trouble::UnusableUrl => FailureClass::Endpoint,
     };

@@ -206,7 +206,7 @@ pub fn streamed(encoder: Encoder, progress: &Progress) -> Body {
 }
 
 /// Reads into `body`, so that what came before a timeout is not lost.
-async fn read_bounded(mut response: Response, body: &mut Vec<u8>) -> Ending {
+pub async fn read_bounded(mut response: Response, body: &mut Vec<u8>) -> Ending {
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
@@ -251,7 +251,8 @@ fn deepest<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     cause
 }
 
-fn chain(error: &dyn Error) -> String {
+/// An error and its causes in one line.
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {

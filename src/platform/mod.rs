@@ -22,6 +22,7 @@ mod receipt;
 pub mod region;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod wire;
 
 use std::future::Future;
@@ -38,6 +39,7 @@ pub use key::{part_key, request_key};
 pub use owner::{Owner, owner};
 pub use presigned::PresignedPlatform;
 pub use progress::Timeouts;
+pub use websocket::{Patience, WebsocketPlatform};
 
 /// Where and how one tenant's chunks are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -130,7 +130,7 @@ pub(super) fn allowed(
     if let Some(token) = &head.token {
         world.touch(token, now);
     }
-    let mut reply = within_rights(world, name, head, scopes)
+    let mut reply = within_rights(world, name, head.path, scopes)
         .and_then(|()| permitted(world, name, user.is_some()))
         .and_then(|()| within_quota(world, name, head.token.as_deref(), now))
         .and_then(|()| work(world, name))
@@ -161,7 +161,7 @@ pub(super) fn token_owner(world: &World, token: Option<&str>, now: Duration) -> 
     )
 }
 
-fn unauthorized(standing: &Standing) -> Reply {
+pub(super) fn unauthorized(standing: &Standing) -> Reply {
     let challenge = "Bearer realm=\"sandbox\"";
     if *standing == Standing::Absent {
         return Reply::error(
@@ -187,8 +187,13 @@ fn unauthorized(standing: &Standing) -> Reply {
 }
 
 /// A right counts if the token was issued with it and the client still has it.
-fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> Result<(), Reply> {
-    let needed = head.path.scope();
+pub(super) fn within_rights(
+    world: &World,
+    name: &str,
+    path: Path,
+    scopes: &[String],
+) -> Result<(), Reply> {
+    let needed = path.scope();
     let settings = &world.tenants[name].settings;
     if settings.scopes.contains(needed) && scopes.iter().any(|scope| scope == needed) {
         return Ok(());
@@ -212,7 +217,7 @@ fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> R
 }
 
 /// Rights that come from the client's roles and not from its token's scopes.
-fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
+pub(super) fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
     let rights = &world.tenants[name].settings.rights;
     if rights.needs_user && !is_user {
         return Err(Reply::error(
@@ -233,7 +238,7 @@ fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
     Ok(())
 }
 
-fn within_quota(
+pub(super) fn within_quota(
     world: &mut World,
     name: &str,
     token: Option<&str>,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::fields::{Fields, refuse};
 use super::reply::{Content, Reply, standard};
 use super::tenant::Place;
+use super::websocket::Trouble;
 
 /// What happens to a request instead of, or around, its normal course.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,8 @@ pub(super) enum Action {
     HoldBefore,
     /// The normal course, then a wait for a release before the answer.
     HoldAfter,
+    /// A socket that is opened and goes wrong later.
+    Socket(Trouble),
 }
 
 /// When a rule is asked.
@@ -170,10 +173,17 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
         .map(|_| fields.flag("early"))
         .transpose()?
         .unwrap_or(false);
+    let place = place(&fields)?;
+    let of_socket = matches!(action, Action::Socket(_));
+    if of_socket && place != Place::Socket
+        || place == Place::Socket && !of_socket && !matches!(action, Action::Answer(_))
+    {
+        return Err(fields.refuse("action", "and route do not go together"));
+    }
     if early && !matches!(action, Action::Answer(_)) {
         return Err(fields.refuse("early", "goes with an answer only"));
     }
-    let phase = if early || action == Action::ResetMidBody {
+    let phase = if early || action == Action::ResetMidBody || place == Place::Socket {
         Phase::Head
     } else {
         Phase::Body
@@ -185,14 +195,6 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
             "acts before the body is read: it cannot match session or sequence",
         ));
     }
-    let place = match fields.optional("route").and_then(Value::as_str) {
-        None if fields.optional("route").is_none() => Place::Deliver,
-        Some("deliver") => Place::Deliver,
-        Some("token") => Place::Token,
-        Some("store_host") => Place::Store,
-        Some("report") => Place::Report,
-        _ => return Err(fields.refuse("route", "is none of deliver, token, store_host, report")),
-    };
     if place == Place::Token && (session.is_some() || sequence.is_some()) {
         return Err(fields.refuse("route", "token has no session or sequence"));
     }
@@ -214,6 +216,21 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
         asked: 0,
         fired: 0,
     })
+}
+
+fn place(fields: &Fields<'_>) -> Result<Place, Reply> {
+    match fields.optional("route").and_then(Value::as_str) {
+        None if fields.optional("route").is_none() => Ok(Place::Deliver),
+        Some("deliver") => Ok(Place::Deliver),
+        Some("token") => Ok(Place::Token),
+        Some("store_host") => Ok(Place::Store),
+        Some("report") => Ok(Place::Report),
+        Some("socket") => Ok(Place::Socket),
+        _ => Err(fields.refuse(
+            "route",
+            "is none of deliver, token, store_host, report, socket",
+        )),
+    }
 }
 
 /// Between two bytes of a slow answer, where the rule does not say.
@@ -240,6 +257,9 @@ fn action(value: &Value, at: &str) -> Result<Action, Reply> {
     let map = value.as_object().ok_or_else(unknown)?;
     if map.contains_key("status") {
         return answer(value, at);
+    }
+    if map.contains_key("socket") {
+        return Trouble::read(value, at).map(Action::Socket);
     }
     let (name, span) = map
         .iter()

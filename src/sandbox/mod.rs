@@ -26,6 +26,7 @@ mod tenant;
 mod token;
 mod upload;
 mod uploads;
+mod websocket;
 mod wire;
 mod world;
 

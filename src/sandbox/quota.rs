@@ -4,6 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 /// How a response tells of the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -116,6 +118,18 @@ impl Quota {
         u64::try_from(left.as_millis().div_ceil(1000))
             .unwrap_or(u64::MAX)
             .max(1)
+    }
+
+    /// The same for a message within a socket.
+    pub(super) fn limits(&self, token: Option<&str>, now: Duration) -> Option<Value> {
+        let told = self.dialect != Dialect::Silent;
+        told.then(|| {
+            json!({
+                "allowed": self.requests,
+                "remaining": self.requests.saturating_sub(self.used(token)),
+                "reset": self.reset_seconds(token, now),
+            })
+        })
     }
 
     /// The headers of a response at `now`, which is `wall_seconds` after the Unix epoch.

@@ -20,6 +20,7 @@ use super::store_host;
 use super::tenant::Place;
 use super::token::{self, Outcome, TokenRequest};
 use super::uploads;
+use super::websocket;
 use super::wire::{OnWire, Switch};
 
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -41,6 +42,14 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v2/uploads/recordings", post(uploads::wish))
         .route("/api/v2/uploads/reports", get(uploads::reports))
         .route("/_store/{tenant}/{file}", put(store_host::put))
+        .route(
+            "/api/v2/analytics/screenrecordings/stream",
+            get(websocket::analytics),
+        )
+        .route(
+            "/api/v2/screenshare/recordings/stream",
+            get(websocket::screenshare),
+        )
         .route("/api/v2/tokens/me", get(token_owner))
         .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))
         .method_not_allowed_fallback(async |State(app): State<Arc<App>>| {
@@ -207,7 +216,7 @@ impl Desk {
         work: impl AsyncFnOnce(&Self) -> Outcome,
     ) -> Response {
         match self.app.pick(Phase::Body, subject) {
-            None | Some(Action::ResetMidBody) => self.close(work(self).await),
+            None | Some(Action::ResetMidBody | Action::Socket(_)) => self.close(work(self).await),
             Some(Action::Answer(reply)) => self.send(reply),
             Some(Action::Garbage) => {
                 self.wire.garble(GARBAGE.to_vec());
@@ -247,7 +256,8 @@ impl Desk {
 }
 
 /// Neither a status line nor anything that could be taken for one.
-const GARBAGE: &[u8] = b"\x15\x03\x03\x00\x02\x02\x46\x00\xff\xfe canary garbage, no HTTP\r\n\r\n";
+pub(super) const GARBAGE: &[u8] =
+    b"\x15\x03\x03\x00\x02\x02\x46\x00\xff\xfe canary garbage, no HTTP\r\n\r\n";
 
 /// Gives an answer its correlation id and turns it into HTTP.
 pub(super) fn finish(app: &App, mut reply: Reply) -> Response {

@@ -96,6 +96,23 @@ impl Session {
         Ok(())
     }
 
+    /// The digest of a stored sequence.
+    pub(super) fn digest(&self, sequence: u64) -> Option<&str> {
+        Some(&self.parts.get(&sequence)?.digest)
+    }
+
+    /// What is stored from `first` on, as closed intervals.
+    pub(super) fn intervals(&self, first: u64) -> Vec<(u64, u64)> {
+        let mut intervals: Vec<(u64, u64)> = Vec::new();
+        for (&sequence, _) in self.parts.range(first..) {
+            match intervals.last_mut() {
+                Some((_, last)) if *last + 1 == sequence => *last = sequence,
+                _ => intervals.push((sequence, sequence)),
+            }
+        }
+        intervals
+    }
+
     pub(super) fn holds(&self, sequence: u64) -> bool {
         self.parts.contains_key(&sequence)
     }

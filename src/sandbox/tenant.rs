@@ -15,6 +15,8 @@ pub(super) enum Place {
     Store,
     /// The upload report.
     Report,
+    /// A websocket's handshake: for fault rules only, it counts as a delivery.
+    Socket,
 }
 
 /// Everything that is counted, once a tenant.
@@ -41,6 +43,8 @@ pub(super) struct Counters {
     /// Uploads to the storage host that showed it a token.
     pub(super) bearer_at_store: u64,
     pub(super) reports: u64,
+    pub(super) sockets: u64,
+    pub(super) reauthed: u64,
 }
 
 impl Counters {
@@ -53,7 +57,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 20] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 22] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -75,6 +79,8 @@ impl Counters {
             ("urls_expired", self.urls_expired),
             ("bearer_at_store", self.bearer_at_store),
             ("reports", self.reports),
+            ("sockets", self.sockets),
+            ("reauthed", self.reauthed),
         ]
     }
 }
@@ -100,7 +106,7 @@ pub(super) struct Tenant {
     pub(super) in_progress: BTreeSet<String>,
     /// Uploads by their keys: host, session, sequence.
     pub(super) uploads: BTreeMap<String, (String, String, u64)>,
-    forbidden: [Option<Forbidden>; 4],
+    forbidden: [Option<Forbidden>; 5],
 }
 
 impl Tenant {
@@ -112,7 +118,7 @@ impl Tenant {
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
             uploads: BTreeMap::new(),
-            forbidden: [None; 4],
+            forbidden: [None; 5],
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Part {
     pub(super) ended_at: i64,
 }
 
-const MEMBERS: [&str; 12] = [
+pub(super) const MEMBERS: [&str; 12] = [
     "host",
     "session",
     "sequence",
@@ -81,7 +81,7 @@ impl Upload {
         Self::described(&fields, header)
     }
 
-    fn described(fields: &Fields<'_>, header: &str) -> Result<Self, Reply> {
+    pub(super) fn described(fields: &Fields<'_>, header: &str) -> Result<Self, Reply> {
         let host = name(fields, "host", HOST.0, HOST.1)?;
         let session = name(fields, "session", SESSION.0, SESSION.1)?;
         let late = fields.flag("late")?;
@@ -137,7 +137,12 @@ impl Upload {
     }
 }
 
-fn name(fields: &Fields<'_>, member: &str, limit: usize, marks: &str) -> Result<String, Reply> {
+pub(super) fn name(
+    fields: &Fields<'_>,
+    member: &str,
+    limit: usize,
+    marks: &str,
+) -> Result<String, Reply> {
     let text = fields.text(member)?;
     if is_name(text, limit, marks) {
         Ok(text.to_owned())

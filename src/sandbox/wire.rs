@@ -20,6 +20,8 @@ enum Mode {
     Sound,
     /// Ends with a reset.
     Cut,
+    /// Ends with a reset when so many more bytes went in either direction.
+    CutAfter(u64),
     /// Sends these bytes instead of what the server writes, then ends.
     Garbage(Vec<u8>),
 }
@@ -39,6 +41,30 @@ impl Switch {
 
     pub(super) fn cut(&self) {
         self.set(Mode::Cut);
+    }
+
+    pub(super) fn cut_after(&self, bytes: u64) {
+        self.set(Mode::CutAfter(bytes));
+    }
+
+    /// How much more may pass; the connection is cut when that is nothing.
+    fn room(&self) -> Option<usize> {
+        let mut mode = self.mode.lock().expect("no holder of the mode panics");
+        match *mode {
+            Mode::CutAfter(0) => {
+                *mode = Mode::Cut;
+                None
+            }
+            Mode::CutAfter(left) => usize::try_from(left).ok(),
+            _ => Some(usize::MAX),
+        }
+    }
+
+    fn passed(&self, bytes: usize) {
+        let mut mode = self.mode.lock().expect("no holder of the mode panics");
+        if let Mode::CutAfter(left) = &mut *mode {
+            *left = left.saturating_sub(bytes as u64);
+        }
     }
 
     pub(super) fn garble(&self, bytes: Vec<u8>) {
@@ -170,8 +196,18 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.switch.waker.register(cx.waker());
+        let room = self.switch.room();
         self.check()?;
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let room = room.unwrap_or(0).min(buffer.remaining());
+        let wire = &mut *self;
+        let mut part = buffer.take(room);
+        let read = Pin::new(&mut wire.stream).poll_read(cx, &mut part);
+        let count = part.filled().len();
+        // What was read into `part` stands in `buffer`'s own memory.
+        let filled = part.filled().to_vec();
+        buffer.put_slice(&filled);
+        wire.switch.passed(count);
+        read
     }
 }
 
@@ -181,11 +217,17 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let room = self.switch.room();
         self.check()?;
         if let Some(garbled) = self.poll_garbage(cx) {
             return garbled.map(Err);
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let bytes = &bytes[..bytes.len().min(room.unwrap_or(0))];
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.switch.passed(count);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -227,7 +227,7 @@ impl World {
         counters.throttled += u64::from(throttled);
         match place {
             Place::Token => counters.token_refusals += u64::from(reply.status >= 400),
-            Place::Deliver => {
+            Place::Deliver | Place::Socket => {
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }

@@ -14,6 +14,9 @@ const SERVICE: &str = "info,sled=warn";
 pub fn start(filter: Option<&str>, is_service: bool) -> Result<(), String> {
     let text = filter.unwrap_or(if is_service { SERVICE } else { COMMAND });
     let filter = EnvFilter::try_new(text).map_err(|error| format!("--log {text:?}: {error}"))?;
+    // Its trace is every frame whole, tokens included; no filter may ask for that.
+    let frames = "tungstenite=info".parse().expect("it is a directive");
+    let filter = filter.add_directive(frames);
     let managed = std::env::var_os("JOURNAL_STREAM").is_some();
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let logs = tracing_subscriber::fmt()

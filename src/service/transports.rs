@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use crate::config::{Tenant, Transport};
 use crate::control::{Code, Refusal};
-use crate::platform::{BinaryPlatform, JsonPlatform, Platform, PresignedPlatform, Timeouts};
+use crate::platform::{
+    BinaryPlatform, JsonPlatform, Patience, Platform, PresignedPlatform, Timeouts,
+    WebsocketPlatform,
+};
 
 /// # Errors
 /// A file of its `[http]` table cannot be used.
@@ -19,5 +22,6 @@ pub fn transport(tenant: &Tenant) -> Result<Arc<dyn Platform>, Refusal> {
         Transport::Presigned => {
             Arc::new(PresignedPlatform::new(timeouts, reach).confirming(tenant.confirm))
         }
+        Transport::Websocket => Arc::new(WebsocketPlatform::new(Patience::default(), reach)),
     })
 }

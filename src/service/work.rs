@@ -128,7 +128,7 @@ fn lane(tenant: &Tenant, slots: &Slots, platform: Arc<dyn Platform>) -> LaneSett
             OnDead::Hold => engine::OnDead::Hold,
         },
         group: match tenant.transport {
-            Transport::Json | Transport::Binary => delivery.group,
+            Transport::Json | Transport::Binary | Transport::Websocket => delivery.group,
             // Each part would be a request of its own all the same, and of a refused group some could be stored.
             Transport::Presigned => grouping::Limits::ALONE,
         },

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// The only places that may name a crate.
-const FENCES: [(&str, &[&str]); 6] = [
+const FENCES: [(&str, &[&str]); 7] = [
     ("sled", &["store/index/"]),
     (
         "reqwest",
@@ -33,6 +33,7 @@ const FENCES: [(&str, &[&str]); 6] = [
             "demo/",
         ],
     ),
+    ("tokio_tungstenite", &["platform/websocket/pump.rs"]),
     ("bincode", &["store/record.rs"]),
     ("backoff", &["policy/backoff.rs"]),
     ("clap", &["cli/"]),

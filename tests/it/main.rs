@@ -23,3 +23,4 @@ mod service;
 mod support;
 mod transports;
 mod units;
+mod websocket;

@@ -7,6 +7,7 @@ mod refusing;
 mod starting;
 mod tokens;
 mod uploading;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,45 @@
+//! An HTTP answer in the words of a socket.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::sandbox::reply::{Content, Reply};
+use crate::sandbox::world::World;
+
+/// What `reply` says to a chunk of `tenant` on `channel`, under the socket's token.
+pub(super) fn message(
+    world: &World,
+    (tenant, token): (&str, &str),
+    channel: u32,
+    reply: &Reply,
+    now: Duration,
+) -> Value {
+    let kind = match reply.status {
+        200..300 => "ack",
+        429 => "throttle",
+        _ => "error",
+    };
+    let mut message = json!({"type": kind, "channel": channel, "status": reply.status});
+    match &reply.content {
+        Content::Json(Value::Object(body)) => {
+            for (name, value) in body {
+                message[name] = value.clone();
+            }
+        }
+        _ => message["message"] = Value::from(String::from_utf8_lossy(&reply.rendered().0)),
+    }
+    if kind == "ack" {
+        // A receipt has no status of its own; its parts have.
+        message.as_object_mut().expect("it is one").remove("status");
+    }
+    if let Some(wait) = reply.header("Retry-After") {
+        message["retryAfter"] = wait.parse::<u64>().map_or(Value::from(wait), Value::from);
+    }
+    if let Some(quota) = &world.tenants[tenant].settings.quota
+        && let Some(limits) = quota.limits(Some(token), now)
+    {
+        message["limits"] = limits;
+    }
+    message
+}
