@@ -6,6 +6,7 @@ mod complaint;
 mod delivery;
 mod nearest;
 mod read;
+mod recordings;
 mod secret;
 mod section;
 mod tenant;
@@ -24,6 +25,7 @@ pub use auth::{Auth, Grant};
 pub use complaint::{Complaint, ConfigError};
 pub use delivery::{Delivery, OnDead, Refresh};
 pub use read::{Lookup, load, load_text};
+pub use recordings::Recordings;
 pub use secret::SecretFile;
 pub use tenant::{Tenant, Transport};
 

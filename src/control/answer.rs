@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{ChunkKey, FailureRecord, SessionKey, Snapshot, TenantId, WorkersView};
+use crate::model::{
+    ChunkKey, FailureRecord, RecordingCounts, SessionKey, Snapshot, TenantId, WorkersView,
+};
 use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError, StoreView};
 
 use super::holds;
+use super::recordings;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::snapshot::{self, Sources};
@@ -65,6 +68,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         Request::Purge { which } => {
             moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
+        Request::Recordings(request) => recordings::answer(holder, request).map(Reply::Recordings),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
         Request::HandOver {} => match &holder.running {
             Some(running) if running.hand_over() => Ok(Reply::HandingOver {}),
@@ -115,14 +119,19 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
     let mut trend = holder.trend.lock().expect("no sample panics");
     let eta_full_s = trend.eta_full_s(holder.clock.now(), view.used_bytes, quota.min(disk));
     drop(trend);
-    snapshot::assemble(&Sources {
+    let recordings = holder.store.records().total();
+    let assembled = snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
         lanes: &lanes(holder, &view),
         view: &view,
         eta_full_s,
         workers,
         now: holder.clock.wall(),
-    })
+    });
+    Snapshot {
+        recordings: Some(recordings).filter(|counts| *counts != RecordingCounts::default()),
+        ..assembled
+    }
 }
 
 /// A tenant that is neither configured nor in the store is a typing error.

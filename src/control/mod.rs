@@ -6,6 +6,7 @@ pub mod access;
 pub mod answer;
 pub mod client;
 pub mod holds;
+pub mod recordings;
 pub mod refusal;
 pub mod running;
 pub mod server;

@@ -13,7 +13,7 @@ use reqwest::header::HeaderMap;
 use super::error_body::ErrorBody;
 use super::limits;
 use super::printable::{keep, keep_bytes};
-use super::receipt::Expected;
+use super::receipt::{self, Expected};
 use super::{Answer, Failure, ReceiptPolicy, Verdict};
 use crate::model::{FailureClass, FailureRecord, Route, Timestamp, Token};
 use meaning::{Finding, Meaning};
@@ -101,7 +101,15 @@ pub fn answer(asked: &Asked<'_>, heard: &Heard<'_>) -> Answer {
             })
         }
     };
-    Answer { verdict, limits }
+    let recording = match verdict {
+        Verdict::Delivered { .. } => receipt::recording(heard.body),
+        Verdict::Failed(_) => None,
+    };
+    Answer {
+        verdict,
+        limits,
+        recording,
+    }
 }
 
 /// The verdict on a request that broke. `message` says how.

@@ -184,6 +184,7 @@ pub fn judge(
     Answer {
         verdict: Verdict::Failed(classify::broken(asked, broken.trouble, &broken.message)),
         limits: Limits::default(),
+        recording: None,
     }
 }
 

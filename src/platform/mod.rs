@@ -6,6 +6,7 @@ mod challenge;
 mod classify;
 mod client;
 mod error_body;
+pub mod fetch;
 mod json;
 mod key;
 mod limits;
@@ -23,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{ChunkMeta, FailureRecord, Gap, TenantId, Timestamp, Token};
+use crate::model::{ChunkMeta, FailureRecord, Gap, RecordingId, TenantId, Timestamp, Token};
 
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
@@ -109,6 +110,8 @@ pub struct Limits {
 pub struct Answer {
     pub verdict: Verdict,
     pub limits: Limits,
+    /// The recording that the chunks belong to, where a receipt says so.
+    pub recording: Option<RecordingId>,
 }
 
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;

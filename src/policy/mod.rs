@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod fairness;
+pub mod fetch;
 pub mod probe;
 pub mod refresh;
 pub mod retry;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::recordings::READ_SCOPE;
 use super::settings::ANALYTICS_SCOPE;
 use super::world::World;
 
@@ -109,7 +110,7 @@ transport = "json"
 grant = "client_credentials"
 client_id = {client}
 client_secret_file = "{name}.secret"
-scopes = ["{ANALYTICS_SCOPE}"]
+scopes = ["{ANALYTICS_SCOPE}", "{READ_SCOPE}"]
 "#,
             api = quoted(base_url),
             token = quoted(&format!("{base_url}/oauth/token")),

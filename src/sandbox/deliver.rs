@@ -61,7 +61,7 @@ pub(super) fn answer(
     };
     let mut reply = within_rights(world, name, head, scopes)
         .and_then(|()| within_quota(world, name, now))
-        .and_then(|()| accept(world, name, &upload?))
+        .and_then(|()| accept(world, name, head, &upload?))
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
         reply.headers.extend(quota.headers(now, head.wall_seconds));
@@ -87,7 +87,7 @@ pub(super) fn token_owner(world: &World, token: Option<&str>, now: Duration) -> 
     )
 }
 
-fn unauthorized(standing: &Standing) -> Reply {
+pub(super) fn unauthorized(standing: &Standing) -> Reply {
     let challenge = "Bearer realm=\"sandbox\"";
     if *standing == Standing::Absent {
         return Reply::error(
@@ -137,7 +137,7 @@ fn within_rights(world: &World, name: &str, head: &Head, scopes: &[String]) -> R
     })
 }
 
-fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
+pub(super) fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Reply> {
     let tenant = world
         .tenants
         .get_mut(name)
@@ -188,7 +188,7 @@ fn whole(head: &Head) -> Result<&str, Reply> {
 }
 
 /// Stores what is new and writes the receipt.
-fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply> {
+fn accept(world: &mut World, name: &str, head: &Head, upload: &Upload) -> Result<Reply, Reply> {
     let tenant = world
         .tenants
         .get_mut(name)
@@ -230,9 +230,15 @@ fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply
         )
     })?;
     tenant.counters.stored(change);
+    let now = i64::try_from(head.wall_seconds)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1000);
+    let recording = tenant
+        .archive
+        .open(name, &upload.host, &upload.session, now);
     let status = if change.stored > 0 { 201 } else { 208 };
     Ok(Reply::json(
         status,
-        json!({"session": upload.session, "parts": parts}),
+        json!({"session": upload.session, "recordingId": recording, "parts": parts}),
     ))
 }

@@ -189,10 +189,11 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
         None if fields.optional("route").is_none() => Place::Deliver,
         Some("deliver") => Place::Deliver,
         Some("token") => Place::Token,
-        _ => return Err(fields.refuse("route", "is neither token nor deliver")),
+        Some("fetch") => Place::Fetch,
+        _ => return Err(fields.refuse("route", "is none of deliver, fetch, token")),
     };
-    if place == Place::Token && (session.is_some() || sequence.is_some()) {
-        return Err(fields.refuse("route", "token has no session or sequence"));
+    if place != Place::Deliver && (session.is_some() || sequence.is_some()) {
+        return Err(fields.refuse("route", "token and fetch have no session or sequence"));
     }
     let times = match fields.optional("times") {
         None => Some(1),

@@ -11,6 +11,7 @@ mod fields;
 mod form;
 mod keys;
 mod quota;
+mod recordings;
 mod reply;
 mod serve;
 mod session;

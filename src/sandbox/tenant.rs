@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::recordings::Archive;
 use super::session::{Change, Session};
 use super::settings::Settings;
 
-/// The two places that a tenant talks to; each has its own `Retry-After`.
+/// The places that a tenant talks to; each has its own `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Token,
     Deliver,
+    /// Metadata of recordings.
+    Fetch,
 }
 
 /// Everything that is counted, once a tenant.
@@ -32,6 +35,8 @@ pub(super) struct Counters {
     pub(super) expired_tokens: u64,
     pub(super) inside_forbidden_window: u64,
     pub(super) faults: u64,
+    pub(super) fetches: u64,
+    pub(super) purview_refusals: u64,
 }
 
 impl Counters {
@@ -44,7 +49,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 16] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 18] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -62,6 +67,8 @@ impl Counters {
             ("throttled", self.throttled),
             ("inside_forbidden_window", self.inside_forbidden_window),
             ("faults", self.faults),
+            ("fetches", self.fetches),
+            ("purview_refusals", self.purview_refusals),
         ]
     }
 }
@@ -85,7 +92,8 @@ pub(super) struct Tenant {
     pub(super) sessions: BTreeMap<(String, String), Session>,
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
-    forbidden: [Option<Forbidden>; 2],
+    pub(super) archive: Archive,
+    forbidden: [Option<Forbidden>; 3],
 }
 
 impl Tenant {
@@ -96,7 +104,8 @@ impl Tenant {
             counters: Counters::default(),
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
-            forbidden: [None; 2],
+            archive: Archive::default(),
+            forbidden: [None; 3],
         }
     }
 

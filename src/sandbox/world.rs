@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
 use super::keys;
+use super::recordings::Archive;
 use super::reply::Reply;
 use super::session::Spool;
 use super::tenant::{Counters, Place, Tenant};
@@ -184,7 +185,10 @@ impl World {
         counters.throttled += u64::from(throttled);
         match place {
             Place::Token => counters.token_refusals += u64::from(reply.status >= 400),
-            Place::Deliver => {
+            Place::Deliver | Place::Fetch => {
+                counters.fetches += u64::from(place == Place::Fetch);
+                let purview = place == Place::Fetch && reply.status == 422;
+                counters.purview_refusals += u64::from(purview);
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }
@@ -217,6 +221,29 @@ impl World {
             }
         }
         Ok(self.tenants[name].settings.view())
+    }
+
+    /// Merges what `recordings` of a change says into a tenant's archive, which is given back by [`Self::keep_archive`].
+    pub(super) fn changed_archive(
+        &self,
+        name: &str,
+        change: &Value,
+        wall: i64,
+    ) -> Result<Archive, Reply> {
+        match self.tenants.get(name) {
+            Some(tenant) => tenant.archive.changed(change, wall),
+            None => Err(Reply::error(
+                404,
+                "not.found",
+                &format!("no tenant {name:?}"),
+            )),
+        }
+    }
+
+    pub(super) fn keep_archive(&mut self, name: &str, archive: Archive) {
+        if let Some(tenant) = self.tenants.get_mut(name) {
+            tenant.archive = archive;
+        }
     }
 
     /// Everything that was stored and counted, in the shape that scripts rely on.

@@ -8,15 +8,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::TokenSource;
 use crate::chance::Chance;
+use crate::clock::Clock;
 use crate::config::{Config, OnDead, Tenant};
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
-use crate::control::wire::{DrainReport, DrainSpec, Finding, Level};
+use crate::control::wire::{DrainReport, DrainSpec, DrainedRecordings, Finding, Level};
 use crate::control::{Refusal, words};
+use crate::engine::fetch::Fetcher;
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
-use crate::model::{Count, TenantId, WorkersView};
+use crate::model::{Count, GateView, HoldView, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
 use crate::store::{Store, StoreError, StoreView};
 
+use super::recordings;
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::slots;
 use super::transports::Transports;
@@ -42,8 +45,10 @@ impl Role {
 /// An engine at work.
 struct Work {
     engine: Engine,
+    fetcher: Fetcher,
     role: Role,
     store: Store,
+    clock: Arc<dyn Clock>,
     grace: Duration,
     /// Each tenant's slot and the scopes that its configuration asks for.
     slots: BTreeMap<TenantId, (Arc<dyn TokenSource>, Vec<String>)>,
@@ -72,14 +77,18 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         store: holder.store.clone(),
         lanes: lanes.collect(),
         clock: Arc::clone(&holder.clock),
-        chance,
+        chance: Arc::clone(&chance),
         settings: settings(&holder.config, &role),
     })
     .await;
+    let token = |tenant: &TenantId| Arc::clone(&slots[tenant]);
+    let fetcher = recordings::start(holder, &role, token, &engine, chance);
     Ok(Arc::new(Work {
         engine,
+        fetcher,
         role,
         store: holder.store.clone(),
+        clock: Arc::clone(&holder.clock),
         grace: holder.config.pool.grace,
         slots: slots
             .into_iter()
@@ -142,8 +151,9 @@ impl Work {
         tokio::select! {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
-            report = self.engine.drain(settings, &progress) => {
+            (report, recordings) = self.drain_both(settings, &progress) => {
                 let mut report = report_of(report);
+                report.recordings = recordings;
                 if is_own {
                     count_from(&mut report, &before, &delivered(&self.store));
                 }
@@ -151,10 +161,33 @@ impl Work {
             }
             () = self.leaving.cancelled() => {
                 // What is on the wire still counts.
-                self.engine.stop(self.grace).await;
+                self.stop_both(self.grace).await;
                 handed_over(only.as_ref(), &before, &self.store.view())
             }
         }
+    }
+
+    async fn stop_both(&self, grace: Duration) {
+        tokio::join!(self.engine.stop(grace), self.fetcher.stop(grace));
+    }
+
+    /// Uploads first; then what they leave of recordings to fetch.
+    async fn drain_both(
+        &self,
+        settings: DrainSettings,
+        progress: &tokio::sync::watch::Sender<engine::DrainProgress>,
+    ) -> (engine::DrainReport, BTreeMap<String, DrainedRecordings>) {
+        let (timeout, patience) = (settings.timeout, settings.patience);
+        let only = settings
+            .tenants
+            .as_ref()
+            .and_then(|list| list.first())
+            .cloned();
+        let start = self.clock.now();
+        let report = self.engine.drain(settings, progress).await;
+        let left = timeout.map(|whole| whole.saturating_sub(self.clock.now().since(start)));
+        let recordings = recordings::drain(&self.fetcher, only.as_ref(), left, patience).await;
+        (report, recordings)
     }
 
     /// A token for every tenant, asked for now.
@@ -179,7 +212,7 @@ impl Running for Work {
             let left = waiting.get(&tenant).copied().unwrap_or(0);
             let lane = Lane {
                 eta_empty_s: view.eta_s(left),
-                gate: view.gate,
+                gate: with_recordings(view.gate, self.fetcher.holds(&tenant)),
                 token: view.token,
                 last_delivery_s: view.last_delivery_s,
                 last_failure: view.last_failure,
@@ -194,11 +227,13 @@ impl Running for Work {
     }
 
     fn pause(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        self.fetcher.pause(tenant);
         self.engine.pause(tenant)
     }
 
     fn resume(&self, tenant: &TenantId) -> Result<usize, StoreError> {
-        self.engine.resume(tenant)
+        let of_recordings = self.fetcher.resume(tenant);
+        Ok(self.engine.resume(tenant)? + of_recordings)
     }
 
     fn drain(&self, spec: DrainSpec) -> Later<'_, DrainReport> {
@@ -220,7 +255,7 @@ impl Running for Work {
     fn stop(&self, grace: Duration) -> Later<'_, ()> {
         Box::pin(async move {
             self.leaving.cancel();
-            self.engine.stop(grace).await;
+            self.stop_both(grace).await;
         })
     }
 
@@ -235,6 +270,12 @@ impl Running for Work {
             }
         })
     }
+}
+
+/// What holds recordings is shown beside what holds uploads, which alone make the gate's state: chunks wait for them.
+fn with_recordings(mut gate: GateView, of_recordings: Vec<HoldView>) -> GateView {
+    gate.holds.extend(of_recordings);
+    gate
 }
 
 async fn check_token(tenant: &TenantId, slot: &Arc<dyn TokenSource>, scopes: &[String]) -> Finding {

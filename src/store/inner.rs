@@ -118,6 +118,7 @@ pub struct Inner {
     pub burials_owed: Mutex<Vec<Burial>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
+    pub records: super::records::Records,
 }
 
 impl Inner {

@@ -39,6 +39,8 @@ pub fn run(inner: &Inner) {
 /// One round. Everything it leaves undone is found again by the next.
 pub fn round(inner: &Inner) -> io::Result<()> {
     write_owed_burials(inner);
+    // Before the words: a chunk that is known as delivered is then counted as delivered.
+    keep_records(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
         slot.segment.sync_words()?;
@@ -61,6 +63,13 @@ pub fn round(inner: &Inner) -> io::Result<()> {
             .map(|session| Change::Forget { session }),
     );
     Ok(())
+}
+
+/// Trouble with what can be had again stops nothing else.
+pub fn keep_records(inner: &Inner) {
+    if let Err(error) = inner.records.maintain() {
+        tracing::warn!(%error, "the record log is not kept; it is tried again");
+    }
 }
 
 /// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.

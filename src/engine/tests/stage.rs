@@ -184,7 +184,11 @@ impl Platform for ScriptedPlatform {
                 Reply::Hang => std::future::pending().await,
             };
             let limits = *self.limits.lock().unwrap();
-            Answer { verdict, limits }
+            Answer {
+                verdict,
+                limits,
+                recording: None,
+            }
         })
     }
 }

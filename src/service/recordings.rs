@@ -1,0 +1,83 @@
+//! The fetches of recordings, built from the configuration, and what a drain says of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::TokenSource;
+use crate::chance::Chance;
+use crate::config::Tenant;
+use crate::control::running::Holder;
+use crate::control::wire::DrainedRecordings;
+use crate::engine::Engine;
+use crate::engine::fetch::{FetchDeps, FetchDrained, FetchLane, Fetcher};
+use crate::model::{TenantId, Timestamp};
+use crate::platform::Timeouts;
+use crate::platform::fetch::{Archive, HttpArchive, Source};
+
+use super::Role;
+
+/// Starts fetching beside the engine.
+pub fn start<'a>(
+    holder: &Holder,
+    role: &Role,
+    token: impl Fn(&TenantId) -> Arc<dyn TokenSource> + 'a,
+    engine: &Engine,
+    chance: Arc<Chance>,
+) -> Fetcher {
+    let archive: Arc<dyn Archive> = Arc::new(HttpArchive::new(Timeouts::default()));
+    // A check wants tokens and fetches nothing.
+    let awake = |tenant: &&Tenant| {
+        role.command != "check" && role.only.as_ref().is_none_or(|only| *only == tenant.id)
+    };
+    let tenants = holder.config.tenants.values().filter(awake);
+    let lanes = tenants.map(|tenant| FetchLane {
+        source: Arc::new(Source {
+            tenant: tenant.id.clone(),
+            api_url: tenant.api_url.clone(),
+            path: tenant.recordings.path.clone(),
+            list_path: tenant.recordings.list_path.clone(),
+        }),
+        token: token(&tenant.id),
+        fallback: None,
+        archive: Arc::clone(&archive),
+        organization: None,
+        verify: tenant.recordings.verify,
+        session_idle: tenant.recordings.session_idle,
+    });
+    Fetcher::start(FetchDeps {
+        store: holder.store.clone(),
+        lanes: lanes.collect(),
+        clock: Arc::clone(&holder.clock),
+        chance,
+        uploads: engine.upload_work(),
+    })
+}
+
+/// The fetches' part of a drain, in the words of the wire.
+pub async fn drain(
+    fetcher: &Fetcher,
+    only: Option<&TenantId>,
+    timeout: Option<Duration>,
+    patience: Duration,
+) -> BTreeMap<String, DrainedRecordings> {
+    let drained = fetcher.drain(only, timeout, patience).await;
+    let parts = drained.into_iter().map(|(tenant, part)| {
+        let FetchDrained {
+            fetched,
+            left,
+            dead,
+            reason,
+            until,
+        } = part;
+        let part = DrainedRecordings {
+            fetched,
+            left,
+            dead,
+            reason,
+            until: until.as_ref().map(Timestamp::to_string),
+        };
+        (tenant.to_string(), part)
+    });
+    parts.collect()
+}
