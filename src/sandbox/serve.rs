@@ -1,11 +1,12 @@
 //! The platform's routes: takes a request off the socket, lets the fault script have its way, asks the pure part for the answer.
 
-use std::collections::BTreeMap;
+mod questions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path as UrlPath, Query, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -14,10 +15,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use super::app::{App, InProgress, wall_millis, wall_seconds};
+use super::app::{App, InProgress, wall_seconds};
 use super::deliver::{self, Head, Path};
 use super::fault::{Action, Phase, Subject};
-use super::recordings::{self, Question};
 use super::reply::{Reply, standard};
 use super::tenant::Place;
 use super::token::{self, Outcome, TokenRequest};
@@ -30,9 +30,12 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v2/analytics/screenrecordings", post(analytics))
         .route(
             "/api/v2/screenshare/recordings",
-            post(screenshare).get(recordings_list),
+            post(screenshare).get(questions::list),
         )
-        .route("/api/v2/screenshare/recordings/{id}", get(recording))
+        .route(
+            "/api/v2/screenshare/recordings/{id}",
+            get(questions::recording),
+        )
         .route("/api/v2/tokens/me", get(token_owner))
         .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))
         .method_not_allowed_fallback(async |State(app): State<Arc<App>>| {
@@ -90,60 +93,6 @@ async fn screenshare(
     request: Request,
 ) -> Response {
     deliver(app, wire, Path::Screenshare, request).await
-}
-
-async fn recording(
-    State(app): State<Arc<App>>,
-    ConnectInfo(wire): ConnectInfo<OnWire>,
-    UrlPath(id): UrlPath<String>,
-    headers: HeaderMap,
-) -> Response {
-    ask(app, wire, &headers, Some(id), BTreeMap::new()).await
-}
-
-async fn recordings_list(
-    State(app): State<Arc<App>>,
-    ConnectInfo(wire): ConnectInfo<OnWire>,
-    Query(query): Query<BTreeMap<String, String>>,
-    headers: HeaderMap,
-) -> Response {
-    ask(app, wire, &headers, None, query).await
-}
-
-/// One question about recordings, on its way through the script.
-async fn ask(
-    app: Arc<App>,
-    wire: OnWire,
-    headers: &HeaderMap,
-    id: Option<String>,
-    query: BTreeMap<String, String>,
-) -> Response {
-    let question = Question {
-        token: bearer(headers),
-        id,
-        query,
-        arrived_at: app.now(),
-        wall_seconds: wall_seconds(),
-        wall: wall_millis(),
-    };
-    let standing = app
-        .world()
-        .standing(question.token.as_deref(), question.arrived_at);
-    let tenant = standing.1;
-    app.world()
-        .arrived(tenant.as_deref(), Place::Fetch, question.arrived_at);
-    let desk = Desk {
-        wire: wire.0,
-        place: Place::Fetch,
-        tenant,
-        app,
-    };
-    let subject = desk.subject(None, None);
-    desk.settle(subject, async |desk| {
-        let now = desk.app.now();
-        Outcome::Answer(recordings::answer(&mut desk.app.world(), &question, now))
-    })
-    .await
 }
 
 async fn token_owner(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {

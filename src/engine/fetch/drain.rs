@@ -153,12 +153,17 @@ async fn stand(
     patience: Duration,
 ) -> Standing {
     let tenant = lane.tenant().clone();
-    let (wanted, due) = shared
+    let looked = Arc::clone(lane);
+    let (ended, wanted, due) = shared
         .blocking(move |shared| {
+            let (ended, _) = looked.compare_ended(shared, shared.clock.wall());
             let due = shared.store.records().next_due(&tenant);
-            (wanted(shared, &tenant), due)
+            (ended, wanted(shared, &tenant), due)
         })
         .await;
+    if ended {
+        lane.stir();
+    }
     if wanted == 0 {
         return Standing::Done;
     }

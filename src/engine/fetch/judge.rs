@@ -1,23 +1,24 @@
 //! From an answer to what is known of the recording: facts are gathered, `policy::fetch` decides, and the decision is
 //! applied to the gate and written down.
 
+mod fallback;
+mod write;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::lane::{Job, Lane, ROUTE, State};
 use super::{Shared, words};
-use crate::auth::{AfterRejection, Rejection, TokenSource};
 use crate::engine::gate::{Moment, Trial};
 use crate::engine::hold::HoldKind;
 use crate::model::{
-    FailureClass, FailureRecord, Missing, RecordingFacts, RecordingId, RecordingState, SessionId,
-    SessionKey, Timestamp, Token,
+    FailureClass, FailureRecord, Missing, RecordingId, SessionId, SessionKey, Timestamp, Token,
 };
-use crate::platform::fetch::{FETCH_SCOPES, FetchAnswer, Fetched, ListPage, organizations};
+use crate::platform::fetch::{FETCH_SCOPES, FetchAnswer, Fetched, organizations};
 use crate::platform::{Failure, Limits};
 use crate::policy::fetch::{self as policy, About, Decision, Failed, Item, Next, Purview, Route};
 use crate::policy::retry::{Credential, RouteHold, pause};
-use crate::store::records::{self, Listed, Listing, Recording};
+use crate::store::records;
 
 /// A request that was answered.
 pub struct Sent {
@@ -52,7 +53,7 @@ pub async fn settle(lane: &Arc<Lane>, shared: &Arc<Shared>, sent: Sent, answer: 
         given => {
             source.accepted(sent.token.generation, &as_session(lane, &sent));
             let number = sent.number;
-            write_given(lane, shared, sent, given).await;
+            write::given(lane, shared, sent, given).await;
             note_given(lane, shared, number);
             heed_budget(lane, shared, number, &limits);
         }
@@ -82,56 +83,6 @@ fn note_given(lane: &Lane, shared: &Shared, number: u64) {
     }
 }
 
-async fn write_given(lane: &Arc<Lane>, shared: &Arc<Shared>, sent: Sent, given: Fetched) {
-    let now = shared.clock.wall();
-    let tenant = lane.tenant().clone();
-    shared
-        .blocking(move |shared| {
-            let records = shared.store.records();
-            let written = match (sent.job, given) {
-                (Job::One(taken), Fetched::One(facts)) => {
-                    records.give_back(&taken, |current| keep(current, *facts, now))
-                }
-                (Job::List(listing), Fetched::Page(page)) => {
-                    records.listed(listing, listed(page), now).map(drop)
-                }
-                // The archive answers what it was asked.
-                _ => Ok(()),
-            };
-            tell_if_unwritten(&tenant, written);
-        })
-        .await;
-}
-
-fn keep(recording: &mut Recording, facts: RecordingFacts, now: Timestamp) {
-    recording.fetched(facts, now);
-    if recording.state == RecordingState::Mismatch {
-        tracing::error!(
-            tenant.id = %recording.tenant,
-            recording.id = %recording.id,
-            "the platform's recording is not what was delivered: {}",
-            recording.differences.join("; ")
-        );
-    }
-}
-
-fn listed(page: ListPage) -> Listed {
-    Listed {
-        recordings: page.recordings,
-        next: page.next,
-    }
-}
-
-fn tell_if_unwritten(tenant: &crate::model::TenantId, written: Result<(), records::RecordsError>) {
-    if let Err(error) = written {
-        tracing::warn!(
-            tenant.id = %tenant,
-            error = &error as &dyn std::error::Error,
-            "what came of a recording is not written down; it is fetched again after the next start"
-        );
-    }
-}
-
 async fn failed(
     lane: &Arc<Lane>,
     shared: &Arc<Shared>,
@@ -143,17 +94,17 @@ async fn failed(
     let mut decision = decide(lane, shared, &sent, &case);
     let mut fallback_tried = sent.own().fallback_tried;
     if decision.next == Next::Fallback {
-        match with_fallback(lane, shared, &sent).await {
-            Other::Given(facts) => {
-                write_given(lane, shared, sent, Fetched::One(facts)).await;
+        match fallback::ask(lane, shared, &sent).await {
+            fallback::Other::Given(facts) => {
+                write::given(lane, shared, sent, Fetched::One(facts)).await;
                 lane.state().given += 1;
                 return;
             }
-            Other::Refused => fallback_tried = true,
-            Other::Unanswered(failure) => {
+            fallback::Other::Refused => fallback_tried = true,
+            fallback::Other::Unanswered(failure) => {
                 case = Case::of_other(*failure);
             }
-            Other::NotHad => {}
+            fallback::Other::NotHad => {}
         }
         case.purview.fallback = false;
         decision = decide(lane, shared, &sent, &case);
@@ -161,13 +112,13 @@ async fn failed(
     let at = shared.moment();
     hold_route(lane, shared, &sent, &case, decision, at);
     heed_budget(lane, shared, sent.number, &limits);
-    let outcome = Outcome {
+    let outcome = write::Outcome {
         case,
         decision,
         fallback_tried,
         at,
     };
-    write_failed(lane, shared, sent, outcome).await;
+    write::failed(lane, shared, sent, outcome).await;
 }
 
 /// A failure with what is known of its token.
@@ -184,7 +135,7 @@ impl Case {
         let unauthorized = record.class == FailureClass::Unauthorized;
         let credential = unauthorized.then(|| {
             let alone = is_alone(lane, shared);
-            reject(source, as_session(lane, sent), &sent.token, &record, alone)
+            fallback::reject(source, as_session(lane, sent), &sent.token, &record, alone)
         });
         let purview = match record.class {
             FailureClass::PurviewPending => purview(lane, sent, &mut record),
@@ -228,7 +179,9 @@ fn purview(lane: &Lane, sent: &Sent, record: &mut FailureRecord) -> Purview {
     let other = lane.about.organization.as_ref().zip(named.as_ref());
     let other_organization = other.is_some_and(|(own, named)| !named.contains(own));
     if !lacking.is_empty() {
-        record.missing = Some(Missing::Scope(lacking.join(" ")));
+        let scopes = lacking.join(" ");
+        record.message = format!("the token lacks the scope {scopes}: {}", record.message);
+        record.missing = Some(Missing::Scope(scopes));
     } else if let (true, Some((own, named))) = (other_organization, other) {
         record.message = words::other_organization(own, named);
     }
@@ -245,72 +198,6 @@ fn is_alone(lane: &Lane, shared: &Shared) -> bool {
     let records = shared.store.records();
     let listing = u64::from(records.listing(lane.tenant()).is_some());
     records.counts(lane.tenant()).wanted + listing <= 1
-}
-
-/// Tells the slot of a 401, and brings its answer back.
-fn reject(
-    source: &dyn TokenSource,
-    session: SessionKey,
-    token: &Token,
-    record: &FailureRecord,
-    only_session: bool,
-) -> Credential {
-    let after = source.reject(Rejection {
-        generation: token.generation,
-        session,
-        only_session,
-        record: record.clone(),
-    });
-    match after {
-        AfterRejection::Retry => Credential::Retry,
-        AfterRejection::HoldSession => Credential::HoldSession,
-        AfterRejection::Blocked => Credential::Blocked,
-    }
-}
-
-/// What the other kind of token brought.
-enum Other {
-    Given(Box<RecordingFacts>),
-    /// It does not do either.
-    Refused,
-    /// The platform did not answer the question.
-    Unanswered(Box<Failure>),
-    /// There is none at present.
-    NotHad,
-}
-
-async fn with_fallback(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
-    let Some(source) = &lane.about.fallback else {
-        return Other::NotHad;
-    };
-    let token = tokio::select! {
-        () = shared.stop.cancelled() => return Other::NotHad,
-        token = source.token() => token,
-    };
-    let Ok(token) = token else {
-        return Other::NotHad;
-    };
-    let Some(answer) = lane.ask(shared, &sent.job, token.clone()).await else {
-        return Other::NotHad;
-    };
-    let session = as_session(lane, sent);
-    match answer.fetched {
-        Fetched::One(facts) => {
-            source.accepted(token.generation, &session);
-            Other::Given(facts)
-        }
-        Fetched::Page(_) => Other::Refused,
-        Fetched::Failed(failure) => match failure.record.class {
-            FailureClass::Unauthorized => {
-                reject(source.as_ref(), session, &token, &failure.record, true);
-                Other::NotHad
-            }
-            FailureClass::Throttled | FailureClass::Transient | FailureClass::InDoubt => {
-                Other::Unanswered(failure)
-            }
-            _ => Other::Refused,
-        },
-    }
 }
 
 fn decide(lane: &Lane, shared: &Shared, sent: &Sent, case: &Case) -> Decision {
@@ -417,86 +304,4 @@ fn heed_budget(lane: &Lane, shared: &Shared, number: u64, limits: &Limits) {
     };
     let wait = pause(Some(reset_in), 1, draw);
     state.gate.throttle(ROUTE, wait, &trial, shared.moment());
-}
-
-struct Outcome {
-    case: Case,
-    decision: Decision,
-    fallback_tried: bool,
-    at: Moment,
-}
-
-async fn write_failed(lane: &Arc<Lane>, shared: &Arc<Shared>, sent: Sent, outcome: Outcome) {
-    let record = &outcome.case.record;
-    tracing::debug!(
-        tenant.id = %lane.tenant(),
-        recording.id = sent.id().map(RecordingId::as_str),
-        failure.class = %record.class,
-        status = record.status,
-        correlation.id = record.correlation_id,
-        next = ?outcome.decision.next,
-        "not fetched: {}",
-        record.message
-    );
-    if outcome.decision.next == Next::Dead {
-        lane.state().dead += 1;
-        tracing::warn!(
-            tenant.id = %lane.tenant(),
-            recording.id = sent.id().map(RecordingId::as_str),
-            "the platform does not give this recording: {}",
-            record.message
-        );
-    }
-    let tenant = lane.tenant().clone();
-    let lane = Arc::clone(lane);
-    shared
-        .blocking(move |shared| {
-            // A hold is stored before the recording that shows its need is due again.
-            lane.tell_holds(shared);
-            let records = shared.store.records();
-            let job = next_job(&sent, &outcome);
-            let written = match sent.job {
-                Job::One(taken) => records.give_back(&taken, |current| {
-                    if outcome.decision.next == Next::Dead {
-                        current.state = RecordingState::Dead;
-                    }
-                    current.job = Some(job);
-                }),
-                Job::List(listing) => records.put_listing(Listing { job, ..listing }),
-            };
-            tell_if_unwritten(&tenant, written);
-        })
-        .await;
-}
-
-fn next_job(sent: &Sent, outcome: &Outcome) -> records::Job {
-    let (case, at) = (&outcome.case, outcome.at);
-    let mut job = sent.own().clone();
-    let about = policy::about(&case.failed, case.purview, sent.id().is_none());
-    let wait = match outcome.decision.next {
-        Next::Again(wait) => wait,
-        Next::Fallback | Next::Dead => Duration::ZERO,
-    };
-    match about {
-        About::Item => {
-            job.waited_ms = waited(&job, at.wall);
-            job.tries = job.tries.saturating_add(1);
-            job.since = at.wall;
-            job.planned_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            (job.refusals, job.failures) = (0, 0);
-        }
-        About::Route => job.refusals = job.refusals.saturating_add(1),
-        About::Silence => job.failures = job.failures.saturating_add(1),
-        About::Neither => {
-            let held = case.failed.credential == Some(Credential::HoldSession);
-            job.refusals = job.refusals.saturating_add(u32::from(held));
-        }
-    }
-    job.fallback_tried = outcome.fallback_tried;
-    job.due = at.wall.saturating_add(wait);
-    job.last = Some(FailureRecord {
-        next_try_at: (outcome.decision.next != Next::Dead).then_some(job.due),
-        ..case.record.clone()
-    });
-    job
 }

@@ -1,19 +1,25 @@
 //! One tenant's fetches: what is due is asked for as soon as gate, share, token and a permit allow, in this order;
 //! nothing later is held while anything earlier is waited for.
 
+mod holds;
+mod token;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub use holds::is_stored_here;
+use holds::{is_operators, is_ours};
+
 use super::judge::{self, Sent};
 use super::{FetchLane, Shared};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
-use crate::engine::gate::{Gate, GateEvent, Moment, Passage};
-use crate::engine::hold::{HoldChange, HoldId, HoldKind};
+use crate::engine::gate::{Gate, Moment, Passage};
+use crate::engine::hold::HoldId;
 use crate::model::{
-    FailureClass, Generation, HoldView, RecordingId, Route, SessionKey, TenantId, Timestamp, Token,
+    FailureClass, RecordingId, Route, SessionId, SessionKey, TenantId, Timestamp, Token,
 };
 use crate::platform::fetch::{Fetch, FetchAnswer, Wish};
 use crate::policy::fetch::{Uploads, give_way};
@@ -140,40 +146,6 @@ impl Lane {
         state.gate.probe_now(now)
     }
 
-    pub fn holds(&self, at: Moment) -> Vec<HoldView> {
-        let views = self.state().gate.views(at);
-        views
-            .into_iter()
-            .filter(|hold| hold.route == Some(ROUTE))
-            .collect()
-    }
-
-    /// Tells the store, and the log, what became of holds. Blocks. One that could not be stored is in force all the same.
-    pub fn tell_holds(&self, shared: &Shared) {
-        let (changes, events) = {
-            let mut state = self.state();
-            (state.gate.take_changes(), state.gate.take_events())
-        };
-        for event in events.iter().filter(|event| is_ours(event.id)) {
-            log(event);
-        }
-        for change in changes {
-            let told = match change {
-                // The operator's is the engine's to store.
-                HoldChange::Put(hold) if is_stored_here(&hold.key.name) => {
-                    shared.store.put_hold(hold)
-                }
-                HoldChange::Remove(key) if is_stored_here(&key.name) => {
-                    shared.store.remove_hold(&key)
-                }
-                HoldChange::Put(_) | HoldChange::Remove(_) => Ok(()),
-            };
-            if let Err(error) = told {
-                tracing::warn!(error = &error as &dyn std::error::Error, "hold not stored");
-            }
-        }
-    }
-
     async fn step(self: &Arc<Self>, shared: &Arc<Shared>) -> Step {
         let looked = self.look(shared).await;
         let now = shared.clock.now();
@@ -218,23 +190,29 @@ impl Lane {
         let at = shared.moment();
         shared
             .blocking(move |shared| {
-                let records = shared.store.records();
-                let mut again = None;
-                if lane.about.verify {
-                    let tenant = lane.tenant();
-                    let (ended, next) = records.ended(tenant, lane.about.session_idle, at.wall);
-                    again = next;
-                    for session in ended {
-                        compare_if_settled(shared, tenant, session, at.wall);
-                    }
-                }
+                let (_, again) = lane.compare_ended(shared, at.wall);
                 lane.tell_holds(shared);
                 Looked {
-                    due: records.next_due(lane.tenant()),
+                    due: shared.store.records().next_due(lane.tenant()),
                     again: again.map(|next| at.now.saturating_add(next.since(at.wall))),
                 }
             })
             .await
+    }
+
+    /// Sessions that ended and owe nothing become recordings to compare. Whether there were any, and when the next may
+    /// have ended by its silence. Blocks.
+    pub fn compare_ended(&self, shared: &Shared, now: Timestamp) -> (bool, Option<Timestamp>) {
+        if !self.about.verify {
+            return (false, None);
+        }
+        let idle = self.about.session_idle;
+        let (ended, next) = shared.store.records().ended(self.tenant(), idle, now);
+        let mut compared = false;
+        for session in ended {
+            compared |= compare_if_settled(shared, self.tenant(), session, now);
+        }
+        (compared, next)
     }
 
     /// How long uploads go first.
@@ -249,66 +227,6 @@ impl Lane {
             .last_sent
             .map_or(Duration::MAX, |last| now.since(last));
         give_way(uploads, since_last)
-    }
-
-    /// A token, or `None` after a wait that may have changed something.
-    async fn token(&self, shared: &Shared, probe: bool) -> Option<Token> {
-        let source = &self.about.token;
-        let changed = source.changed();
-        let token = tokio::select! {
-            () = shared.stop.cancelled() => return None,
-            token = source.token() => token,
-        };
-        match token {
-            Ok(token) => {
-                self.state().credential = None;
-                let renews = probe && self.take_renewal() && source.renew(token.generation);
-                if renews {
-                    return self.younger(shared, token.generation).await;
-                }
-                Some(token)
-            }
-            Err(hold) => {
-                let until = hold.until;
-                self.state().credential = Some(hold);
-                self.changed.notify_waiters();
-                tokio::select! {
-                    () = shared.stop.cancelled() => {}
-                    () = changed => {}
-                    () = shared.clock.sleep_until(until) => {}
-                }
-                None
-            }
-        }
-    }
-
-    /// Whether the probe that is due should have a token that was minted for it: once a probe.
-    fn take_renewal(&self) -> bool {
-        let mut state = self.state();
-        let hold = state.gate.get(HoldKind::Blocked, ROUTE);
-        let due = hold.and_then(|hold| hold.until);
-        let wanted = due.is_some() && due != state.renewed_for;
-        state.renewed_for = due;
-        wanted
-    }
-
-    /// A token that is younger than this one, or what there is when it takes too long.
-    async fn younger(&self, shared: &Shared, than: Generation) -> Option<Token> {
-        let source = &self.about.token;
-        let deadline = shared.clock.now().saturating_add(RENEWAL_TIME);
-        loop {
-            let changed = source.changed();
-            match source.token().await {
-                Ok(token) if token.generation == than && shared.clock.now() < deadline => {}
-                Ok(token) => return Some(token),
-                Err(_) => return None,
-            }
-            tokio::select! {
-                () = shared.stop.cancelled() => return None,
-                () = changed => {}
-                () = shared.clock.sleep_until(deadline) => {}
-            }
-        }
     }
 
     async fn take(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Job> {
@@ -386,50 +304,24 @@ struct Looked {
 fn compare_if_settled(
     shared: &Shared,
     tenant: &TenantId,
-    session: crate::model::SessionId,
+    session: SessionId,
     now: Timestamp,
-) {
+) -> bool {
     let key = SessionKey {
         tenant: tenant.clone(),
         session,
     };
     // A trouble of the store is met, and told, by whoever uploads.
     if !matches!(shared.store.head(&key), Ok(None)) {
-        return;
+        return false;
     }
-    if let Err(error) = shared.store.records().compare(&key, now) {
+    let compared = shared.store.records().compare(&key, now);
+    if let Err(error) = &compared {
         tracing::warn!(
             session.id = %key,
-            error = &error as &dyn std::error::Error,
+            error = error as &dyn std::error::Error,
             "the session's recording is not compared yet"
         );
     }
-}
-
-/// Whether a stored hold is this route's own.
-pub fn is_stored_here(name: &str) -> bool {
-    HoldId::parse(name).is_some_and(is_ours)
-}
-
-fn is_ours(id: HoldId) -> bool {
-    id.route == Some(ROUTE)
-}
-
-fn is_operators(id: HoldId) -> bool {
-    id.kind == HoldKind::Operator
-}
-
-fn log(event: &GateEvent) {
-    let (tenant, hold) = (&event.tenant, event.id.name());
-    match &event.set {
-        Some(reason) if event.id.kind == HoldKind::Blocked => {
-            tracing::error!(tenant.id = %tenant, hold, "recordings of tenant {tenant} are blocked: {reason}");
-        }
-        Some(reason) => {
-            tracing::warn!(tenant.id = %tenant, hold, "recordings of tenant {tenant} wait: {reason}");
-        }
-        None => {
-            tracing::info!(tenant.id = %tenant, hold, "recordings of tenant {tenant}: hold ended")
-        }
-    }
+    compared.is_ok()
 }

@@ -1,16 +1,20 @@
 //! The record log in use: the file, what is in memory of it, and the sessions whose deliveries are counted.
 
+mod keep;
+mod page;
+mod replay;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use replay::{Replayed, count, damage};
+
 use super::log::{Log, Place};
-use super::table::{self, Key, RECORDINGS_MAX, Rank, Table};
-use super::types::{
-    Cursor, Entry, Job, Listing, OpenSession, Page, Part, Recording, RecordingFilter, Wanted,
-};
+use super::table::{self, Key, RECORDINGS_MAX, Table};
+use super::types::{Entry, Job, Listing, OpenSession, Part, Recording, RecordingFilter, Wanted};
 use super::{Listed, RecordsError};
 use crate::disk::Disk;
 use crate::model::{
@@ -18,8 +22,6 @@ use crate::model::{
 };
 use crate::store::types::Damage;
 
-/// A smaller file is not worth replacing.
-const COMPACT_FROM: u64 = 1 << 20;
 /// What an open session takes of a fresh file, about.
 const SESSION_BYTES: u64 = 512;
 /// A session's time is written down again when it is this much later.
@@ -351,176 +353,5 @@ impl Book {
 
     pub fn total(&self) -> RecordingCounts {
         self.table.total()
-    }
-
-    pub fn page(
-        &mut self,
-        filter: &RecordingFilter,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> io::Result<Page> {
-        let bad = || io::Error::new(io::ErrorKind::InvalidInput, "no such page");
-        let mut after: Option<Rank> = match after {
-            None => None,
-            Some(Cursor(text)) => Some(serde_json::from_str(text).map_err(|_| bad())?),
-        };
-        let mut recordings = Vec::new();
-        while recordings.len() < limit {
-            let lines = self.table.page(filter, after.as_ref(), limit);
-            let whole = lines.len() < limit;
-            for (rank, place) in lines {
-                let found = self.read_or_forget(&rank.2, place);
-                after = Some(rank);
-                let meant =
-                    |found: &Recording| filter.session.is_none() || found.session == filter.session;
-                recordings.extend(found.filter(meant));
-                if recordings.len() == limit {
-                    break;
-                }
-            }
-            if whole && recordings.len() < limit {
-                return Ok(Page {
-                    recordings,
-                    next: None,
-                });
-            }
-        }
-        let cursor = serde_json::to_string(&after).expect("plain data is JSON");
-        Ok(Page {
-            recordings,
-            next: Some(Cursor(cursor)),
-        })
-    }
-
-    pub fn maintain(&mut self) -> io::Result<()> {
-        let live = self.table.live_bytes + SESSION_BYTES * self.sessions.len() as u64;
-        let mostly_dead = self.log.length() >= COMPACT_FROM && live * 2 < self.log.length();
-        if self.log.is_broken() || mostly_dead {
-            return self.rewrite();
-        }
-        self.log.sync()
-    }
-
-    /// Writes what is in force into a fresh file, which takes the place of the old one.
-    fn rewrite(&mut self) -> io::Result<()> {
-        let mut rewrite = self.log.rewrite()?;
-        let lines: Vec<(Key, Place)> = self.table.places().collect();
-        let mut moved = Vec::with_capacity(lines.len());
-        for (key, place) in lines {
-            if let Some(recording) = self.read_or_forget(&key, place) {
-                let place = rewrite.add(&Entry::Recording(Box::new(recording)))?;
-                moved.push((key, place));
-            }
-        }
-        for open in self.sessions.values() {
-            rewrite.add(&Entry::Session(open.clone()))?;
-        }
-        for listing in self.listings.values().filter(|listing| !listing.done) {
-            rewrite.add(&Entry::Listing(listing.clone()))?;
-        }
-        self.log.finish(rewrite)?;
-        for (key, place) in moved {
-            self.table.move_to(&key, place);
-        }
-        Ok(())
-    }
-
-    pub fn damage(&mut self) -> Vec<Damage> {
-        let mut found = self.damage.clone();
-        let again = |offset, reason| {
-            if found.iter().all(|known| known.offset != offset) {
-                found.push(damage(offset, reason));
-            }
-        };
-        drop(Log::open(
-            &self.store,
-            Arc::clone(&self.disk),
-            |_, _, _| {},
-            again,
-        ));
-        found
-    }
-}
-
-fn damage(offset: u64, reason: String) -> Damage {
-    Damage {
-        segment: "records/log".to_owned(),
-        offset,
-        tenant: None,
-        session: None,
-        sequence: None,
-        reason,
-    }
-}
-
-/// Adds a delivered chunk to what is counted of its session; `before` is what was counted when it seemed to have ended.
-fn count(
-    sessions: &mut HashMap<SessionKey, OpenSession>,
-    key: SessionKey,
-    part: Part,
-    before: impl FnOnce() -> Option<super::Tally>,
-) {
-    let open = sessions.entry(key).or_insert_with(|| OpenSession {
-        tenant: part.tenant,
-        session: part.session,
-        recording: part.recording.clone(),
-        tally: before().unwrap_or_default(),
-        last: false,
-        at: part.at,
-    });
-    open.recording = part.recording;
-    open.tally.add(part.sequence, part.bytes, part.digest);
-    open.last |= part.last;
-    open.at = open.at.max(part.at);
-}
-
-/// What the log says when it is read from the beginning.
-#[derive(Default)]
-struct Replayed {
-    table: Table,
-    sessions: HashMap<SessionKey, OpenSession>,
-    listings: HashMap<TenantId, Listing>,
-}
-
-impl Replayed {
-    fn take(&mut self, log: &Log, place: Place, entry: Entry) {
-        match entry {
-            Entry::Recording(recording) => {
-                if let (Some(own), Some(session)) = (&recording.own, &recording.session) {
-                    // It ended, unless more was delivered since.
-                    let session = SessionKey {
-                        tenant: recording.tenant.clone(),
-                        session: session.clone(),
-                    };
-                    let open = self.sessions.get(&session);
-                    if open.is_some_and(|open| open.tally.chunks() <= own.chunks()) {
-                        self.sessions.remove(&session);
-                    }
-                }
-                self.table.put(&recording, place);
-            }
-            Entry::Part(part) => {
-                let key = SessionKey {
-                    tenant: part.tenant.clone(),
-                    session: part.session.clone(),
-                };
-                let line = self.table.get(&table::key(&part.tenant, &part.recording));
-                let before = || match log.read(line?.place).ok()? {
-                    Entry::Recording(recording) => recording.own,
-                    _ => None,
-                };
-                count(&mut self.sessions, key, part, before);
-            }
-            Entry::Session(open) => {
-                let key = SessionKey {
-                    tenant: open.tenant.clone(),
-                    session: open.session.clone(),
-                };
-                self.sessions.insert(key, open);
-            }
-            Entry::Listing(listing) => {
-                self.listings.insert(listing.tenant.clone(), listing);
-            }
-        }
     }
 }
