@@ -37,6 +37,9 @@ client_id          = "5b1c9e"
 client_secret_file = "acme.secret"
 scopes             = ["analytics:screenrecordings:write"]
 
+[tenants.acme.recordings]
+verify = true
+
 [tenants.acme.delivery]
 order       = "session"
 max_retries = 10
@@ -244,6 +247,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
             "`tenants`",
             "`auth`",
             "`delivery`",
+            "`recordings`",
         ];
         keys.filter(|(_, key)| !tables.contains(&key.as_str()))
             .collect()

@@ -10,7 +10,7 @@ use crate::config::Tenant;
 use crate::control::running::Holder;
 use crate::control::wire::DrainedRecordings;
 use crate::engine::Engine;
-use crate::engine::fetch::{FetchDeps, FetchDrained, FetchLane, Fetcher};
+use crate::engine::fetch::{FetchDeps, FetchDrained, FetchLane, Fetcher, Marks};
 use crate::model::{TenantId, Timestamp};
 use crate::platform::Timeouts;
 use crate::platform::fetch::{Archive, HttpArchive, Source};
@@ -57,11 +57,12 @@ pub fn start<'a>(
 /// The fetches' part of a drain, in the words of the wire.
 pub async fn drain(
     fetcher: &Fetcher,
+    since: &Marks,
     only: Option<&TenantId>,
     timeout: Option<Duration>,
     patience: Duration,
 ) -> BTreeMap<String, DrainedRecordings> {
-    let drained = fetcher.drain(only, timeout, patience).await;
+    let drained = fetcher.drain(since, only, timeout, patience).await;
     let parts = drained.into_iter().map(|(tenant, part)| {
         let FetchDrained {
             fetched,

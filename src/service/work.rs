@@ -13,7 +13,7 @@ use crate::config::{Config, OnDead, Tenant};
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
 use crate::control::wire::{DrainReport, DrainSpec, DrainedRecordings, Finding, Level};
 use crate::control::{Refusal, words};
-use crate::engine::fetch::Fetcher;
+use crate::engine::fetch::{Fetcher, Marks};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
 use crate::model::{Count, GateView, HoldView, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
@@ -146,12 +146,17 @@ impl Work {
         };
         let own = self.baseline.lock().expect("no drain panics").take();
         let is_own = own.is_some();
+        // Fetching began before anybody could ask, too.
+        let since = match is_own {
+            true => Marks::default(),
+            false => self.fetcher.marks(),
+        };
         let before = own.unwrap_or_else(|| delivered(&self.store));
         let (progress, _) = tokio::sync::watch::channel(engine::DrainProgress::default());
         tokio::select! {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
-            (report, recordings) = self.drain_both(settings, &progress) => {
+            (report, recordings) = self.drain_both(settings, &since, &progress) => {
                 let mut report = report_of(report);
                 report.recordings = recordings;
                 if is_own {
@@ -175,6 +180,7 @@ impl Work {
     async fn drain_both(
         &self,
         settings: DrainSettings,
+        since: &Marks,
         progress: &tokio::sync::watch::Sender<engine::DrainProgress>,
     ) -> (engine::DrainReport, BTreeMap<String, DrainedRecordings>) {
         let (timeout, patience) = (settings.timeout, settings.patience);
@@ -186,7 +192,8 @@ impl Work {
         let start = self.clock.now();
         let report = self.engine.drain(settings, progress).await;
         let left = timeout.map(|whole| whole.saturating_sub(self.clock.now().since(start)));
-        let recordings = recordings::drain(&self.fetcher, only.as_ref(), left, patience).await;
+        let recordings =
+            recordings::drain(&self.fetcher, since, only.as_ref(), left, patience).await;
         (report, recordings)
     }
 

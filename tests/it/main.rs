@@ -12,6 +12,7 @@ mod main_job;
 mod place;
 mod platform_faults;
 mod processes;
+mod recordings;
 mod refusals;
 mod sabotage;
 mod service;

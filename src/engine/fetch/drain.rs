@@ -27,6 +27,10 @@ pub struct FetchDrained {
     pub until: Option<Timestamp>,
 }
 
+/// What was given and what was given up before a drain began; by default nothing was.
+#[derive(Debug, Clone, Default)]
+pub struct Marks(BTreeMap<TenantId, (u64, u64)>);
+
 /// A lane's numbers when the drain began.
 struct Before {
     given: u64,
@@ -43,9 +47,19 @@ enum Standing {
 }
 
 impl Fetcher {
+    pub fn marks(&self) -> Marks {
+        let lanes = self.lanes.values();
+        let marks = lanes.map(|lane| {
+            let state = lane.state();
+            (lane.tenant().clone(), (state.given, state.dead))
+        });
+        Marks(marks.collect())
+    }
+
     /// Ends when nothing is wanted any more, or what is left is stuck. Dropping it stops nothing but the waiting.
     pub async fn drain(
         &self,
+        since: &Marks,
         only: Option<&TenantId>,
         timeout: Option<Duration>,
         patience: Duration,
@@ -55,7 +69,10 @@ impl Fetcher {
         let lanes = self.lanes.values();
         let lanes: Vec<_> = lanes
             .filter(|lane| only.is_none_or(|only| only == lane.tenant()))
-            .map(|lane| (lane, Before::begin(lane, start)))
+            .map(|lane| {
+                let mark = since.0.get(lane.tenant()).copied().unwrap_or_default();
+                (lane, Before::begin(lane, mark, start))
+            })
             .collect();
         let mut drained = BTreeMap::new();
         for (lane, before) in lanes {
@@ -124,7 +141,7 @@ fn wanted(shared: &Shared, tenant: &TenantId) -> u64 {
 
 impl Before {
     /// Whoever drains wants to know now, not at the next probe.
-    fn begin(lane: &Lane, now: Instant) -> Self {
+    fn begin(lane: &Lane, (given, dead): (u64, u64), now: Instant) -> Self {
         let mut state = lane.state();
         state.gate.probe_now(now);
         let probes = [HoldKind::Blocked, HoldKind::Outage].map(|kind| {
@@ -135,8 +152,8 @@ impl Before {
         });
         let credential = lane.about.token.hold().map_or(0, |hold| hold.probes_failed);
         let before = Self {
-            given: state.given,
-            dead: state.dead,
+            given,
+            dead,
             probes,
             credential,
         };

@@ -31,7 +31,7 @@ use crate::store::records::Part;
 use crate::store::{Lease, Store, StoredHold};
 use lane::Lane;
 
-pub use drain::FetchDrained;
+pub use drain::{FetchDrained, Marks};
 
 /// Requests on the wire, all tenants: enough for hundreds of recordings a minute, too few to matter to uploads.
 const PERMITS: usize = 4;

@@ -511,7 +511,10 @@ async fn fetches_give_way_to_uploads_and_are_never_starved() {
 async fn a_drain_ends_when_what_is_left_waits_longer_than_its_patience() {
     let stage = Setting::of(History::Never, issuer("exchanged", Some(WHOLE))).start();
     stage.want(&["hour-1", "hour-2", "day-1"]);
-    let drained = stage.fetcher.drain(None, None, MINUTE).await;
+    let drained = stage
+        .fetcher
+        .drain(&Marks::default(), None, None, MINUTE)
+        .await;
     let acme = &drained[&acme()];
     assert_eq!((acme.fetched, acme.left, acme.dead), (2, 1, 0));
     assert!(

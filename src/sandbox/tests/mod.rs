@@ -2,6 +2,7 @@
 
 mod delivering;
 mod faults;
+mod recordings;
 mod refusing;
 mod starting;
 mod tokens;
