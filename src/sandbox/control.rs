@@ -142,7 +142,9 @@ async fn change_tenant(
             .map(|recordings| world.changed_archive(&tenant, &recordings, wall_millis()))
             .transpose()?;
         let view = world.change(&tenant, &change)?;
-        archive.map(|archive| world.keep_archive(&tenant, archive));
+        if let Some(archive) = archive {
+            world.keep_archive(&tenant, archive);
+        }
         Ok(view)
     });
     let reply = changed.map_or_else(|refusal| refusal, |view| Reply::json(200, view));

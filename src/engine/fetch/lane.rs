@@ -62,7 +62,7 @@ pub struct State {
 /// What is asked for.
 pub enum Job {
     One(Box<Recording>),
-    List(Listing),
+    List(Box<Listing>),
 }
 
 enum Step {
@@ -236,7 +236,7 @@ impl Lane {
             .blocking(move |shared| {
                 let records = shared.store.records();
                 match records.listing(&tenant) {
-                    Some(listing) if listing.job.due <= wall => Some(Job::List(listing)),
+                    Some(listing) if listing.job.due <= wall => Some(Job::List(Box::new(listing))),
                     _ => {
                         let taken = records.take_due(&tenant, wall)?;
                         Some(Job::One(Box::new(taken)))

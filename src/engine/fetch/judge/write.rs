@@ -26,7 +26,7 @@ pub async fn given(lane: &Arc<Lane>, shared: &Arc<Shared>, sent: Sent, given: Fe
                     records.give_back(&taken, |current| keep(current, *facts, now))
                 }
                 (Job::List(listing), Fetched::Page(page)) => {
-                    records.listed(listing, listed(page), now).map(drop)
+                    records.listed(*listing, listed(page), now).map(drop)
                 }
                 // The archive answers what it was asked.
                 _ => Ok(()),
@@ -108,7 +108,7 @@ pub async fn failed(lane: &Arc<Lane>, shared: &Arc<Shared>, sent: Sent, outcome:
                     }
                     current.job = Some(job);
                 }),
-                Job::List(listing) => records.put_listing(Listing { job, ..listing }),
+                Job::List(listing) => records.put_listing(Listing { job, ..*listing }),
             };
             tell_if_unwritten(&tenant, written);
         })
