@@ -4,7 +4,7 @@ mod keep;
 mod page;
 mod replay;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Book {
     sessions: HashMap<SessionKey, OpenSession>,
     listings: HashMap<TenantId, Listing>,
     damage: Vec<Damage>,
+    /// For whoever goes on with a listing.
+    ahead: Option<page::Ahead>,
 }
 
 impl Book {
@@ -63,6 +65,7 @@ impl Book {
             sessions: replayed.sessions,
             listings: replayed.listings,
             damage: damaged,
+            ahead: None,
         }
     }
 
@@ -169,7 +172,11 @@ impl Book {
     ) -> Result<Wanted, RecordsError> {
         let mut wanted = Wanted::default();
         let mut entries = Vec::new();
+        let mut named = BTreeSet::new();
         for (id, at) in ids {
+            if !named.insert(table::key(tenant, &id)) {
+                continue;
+            }
             let known = self.get(tenant, &id);
             if known.is_none() {
                 self.room_for(1 + entries.len())?;

@@ -123,6 +123,9 @@ impl Log {
         if self.file.is_none() {
             self.begin()?;
         }
+        if self.broken {
+            return Err(io::Error::other("a fresh record log is not durable yet"));
+        }
         let mut bytes = Vec::new();
         let mut places = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -195,10 +198,10 @@ impl Log {
         file.sync()?;
         self.disk
             .rename(&self.dir.join(NEW), &self.dir.join(FILE))?;
-        self.disk.sync_dir(&self.dir)?;
+        // The old file has lost its name, whatever comes of this one's: nothing may be written there any more.
         self.file = Some(file);
         self.end = end;
-        self.broken = false;
+        self.broken = self.disk.sync_dir(&self.dir).is_err();
         self.unsynced = false;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What is known in memory: a fixed few bytes a recording (docs/FORMAT.md has the bound), never its content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::log::Place;
 use super::types::{Recording, RecordingFilter};
@@ -60,8 +61,14 @@ impl Table {
         self.lines.get(key).copied()
     }
 
-    pub fn places(&self) -> impl Iterator<Item = (Key, Place)> + '_ {
-        self.lines.iter().map(|(key, line)| (*key, line.place))
+    /// The recording behind this one in the order of keys, or the first.
+    pub fn next(&self, after: Option<&Key>) -> Option<(Key, Place)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (key, line) = self
+            .lines
+            .range::<Key, _>((from, Bound::Unbounded))
+            .next()?;
+        Some((*key, line.place))
     }
 
     pub fn number(&mut self, tenant: &TenantId) -> TenantNumber {
@@ -112,10 +119,11 @@ impl Table {
         self.due.remove(&(old.tenant, old.due, *key));
     }
 
-    pub fn move_to(&mut self, key: &Key, place: Place) {
-        if let Some(line) = self.lines.get_mut(key) {
-            self.live_bytes = self.live_bytes - line.place.bytes() + place.bytes();
-            line.place = place;
+    /// Every recording stands elsewhere now; the places are in the order of keys.
+    pub fn move_all(&mut self, places: &[Place]) {
+        self.live_bytes = places.iter().map(|place| place.bytes()).sum();
+        for (line, place) in self.lines.values_mut().zip(places) {
+            line.place = *place;
         }
     }
 
@@ -160,12 +168,7 @@ impl Table {
     }
 
     /// The lowest `limit` recordings behind `after`, as far as the filter can be told from memory.
-    pub fn page(
-        &self,
-        filter: &RecordingFilter,
-        after: Option<&Rank>,
-        limit: usize,
-    ) -> Vec<(Rank, Place)> {
+    pub fn page(&self, filter: &RecordingFilter, after: Option<&Rank>, limit: usize) -> Vec<Rank> {
         let tenant = match &filter.tenant {
             None => None,
             Some(tenant) => match self.known(tenant) {
@@ -175,7 +178,7 @@ impl Table {
         };
         let since = filter.since.map(seconds);
         // One more would be the largest: dropped at once, so that a page costs its own size.
-        let mut lowest: BTreeMap<Rank, Place> = BTreeMap::new();
+        let mut lowest: BTreeSet<Rank> = BTreeSet::new();
         for (key, line) in &self.lines {
             let wanted = tenant.is_none_or(|of| of == line.tenant)
                 && since.is_none_or(|since| line.time >= since)
@@ -188,12 +191,12 @@ impl Table {
             let behind = after.is_none_or(|(n, t, k)| rank > (n.as_str(), *t, *k));
             let below = lowest.len() < limit
                 || lowest
-                    .last_key_value()
-                    .is_some_and(|((n, t, k), _)| rank < (n.as_str(), *t, *k));
+                    .last()
+                    .is_some_and(|(n, t, k)| rank < (n.as_str(), *t, *k));
             if !behind || !below {
                 continue;
             }
-            lowest.insert((name.to_owned(), line.time, *key), line.place);
+            lowest.insert((name.to_owned(), line.time, *key));
             if lowest.len() > limit {
                 lowest.pop_last();
             }

@@ -233,6 +233,23 @@ fn a_recording_in_hand_is_not_given_twice_and_comes_back_at_a_start() {
 }
 
 #[test]
+fn an_id_that_is_named_twice_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = open(dir.path());
+    let wanted = records
+        .want(&tenant("acme"), &ids(&["a", "a"]), NOW)
+        .unwrap();
+    assert_eq!(
+        wanted,
+        Wanted {
+            added: 1,
+            already: 0
+        }
+    );
+    assert_eq!(records.counts(&tenant("acme")).wanted, 1);
+}
+
+#[test]
 fn an_answer_that_is_older_than_the_question_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let acme = tenant("acme");

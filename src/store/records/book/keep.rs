@@ -26,12 +26,13 @@ impl Book {
     /// Writes what is in force into a fresh file, which takes the place of the old one.
     pub fn rewrite(&mut self) -> io::Result<()> {
         let mut rewrite = self.log.rewrite()?;
-        let lines: Vec<(Key, Place)> = self.table.places().collect();
-        let mut moved = Vec::with_capacity(lines.len());
-        for (key, place) in lines {
+        // Places alone, in the order of keys: a million of anything more would be felt.
+        let mut moved: Vec<Place> = Vec::with_capacity(self.table.len());
+        let mut at: Option<Key> = None;
+        while let Some((key, place)) = self.table.next(at.as_ref()) {
+            at = Some(key);
             if let Some(recording) = self.read_or_forget(&key, place) {
-                let place = rewrite.add(&Entry::Recording(Box::new(recording)))?;
-                moved.push((key, place));
+                moved.push(rewrite.add(&Entry::Recording(Box::new(recording)))?);
             }
         }
         for open in self.sessions.values() {
@@ -41,9 +42,7 @@ impl Book {
             rewrite.add(&Entry::Listing(listing.clone()))?;
         }
         self.log.finish(rewrite)?;
-        for (key, place) in moved {
-            self.table.move_to(&key, place);
-        }
+        self.table.move_all(&moved);
         Ok(())
     }
 
