@@ -25,6 +25,9 @@ name = "rec-017"
 [pool]
 workers = 16
 
+[http]
+proxy_url = "direct"
+
 [tenants.acme]
 api_url   = "https://api.example.com/"
 token_url = "https://login.example.com/oauth/token"
@@ -39,6 +42,8 @@ scopes             = ["analytics:screenrecordings:write"]
 
 [tenants.acme.recordings]
 verify = true
+[tenants.acme.http]
+proxy_url = "http://proxy.example.com:3128"
 
 [tenants.acme.delivery]
 order       = "session"
@@ -244,6 +249,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
             "`store`",
             "`host`",
             "`pool`",
+            "`http`",
             "`tenants`",
             "`auth`",
             "`delivery`",

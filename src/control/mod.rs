@@ -10,6 +10,7 @@ pub mod recordings;
 pub mod refusal;
 pub mod running;
 pub mod server;
+pub mod sessions;
 pub mod snapshot;
 pub mod socket;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One turn: lease, send, settle. A turn that ends in any other way, by a panic or an abort, drops its lease,
 //! which gives the chunk back with nothing counted.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::fetch;
 use super::scheduler::{Rest, Turn};
 use super::settle;
 use super::shared::Shared;
+use crate::disk::Payload;
 use crate::model::{DeadReason, Token};
 use crate::platform::{Delivery, Part, Verdict};
 use crate::sabotage::stop_at;
@@ -23,7 +24,7 @@ pub type Next = Result<Option<Head>, Rest>;
 /// A chunk in hand.
 pub struct Ready {
     pub lease: Lease,
-    payload: Box<dyn Read + Send>,
+    payload: Box<dyn Payload>,
     /// How long ago its stored history begins, where it has counted failures.
     pub failing_for: Option<Duration>,
 }

@@ -16,6 +16,7 @@ use super::classify::{self, Asked, Ending, Heard, Sent, Trouble};
 use super::client::Clients;
 use super::receipt::Expected;
 use super::{Failure, Limits, ReceiptPolicy, Timeouts, Verdict};
+use crate::http::Reach;
 use crate::model::{Digest, RecordingFacts, RecordingId, Route, TenantId, Timestamp, Token};
 pub use claims::organizations;
 
@@ -93,16 +94,15 @@ pub trait Archive: Send + Sync + 'static {
 }
 
 /// The archive behind `GET {api_url}{path}/{id}`.
-#[derive(Debug)]
 pub struct HttpArchive {
     clients: Clients,
     timeouts: Timeouts,
 }
 
 impl HttpArchive {
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: Timeouts, reach: Reach) -> Self {
         Self {
-            clients: Clients::new(timeouts.connect),
+            clients: Clients::new(timeouts.connect, reach),
             timeouts,
         }
     }
@@ -136,6 +136,7 @@ impl HttpArchive {
             at: fetch.at,
             attempt: fetch.attempt,
             token: &fetch.token,
+            secret: fetch.token.expose(),
         };
         let reply = match self.send(&fetch).await {
             Ok(reply) => reply,

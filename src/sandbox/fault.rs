@@ -190,9 +190,12 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
         Some("deliver") => Place::Deliver,
         Some("token") => Place::Token,
         Some("fetch") => Place::Fetch,
-        _ => return Err(fields.refuse("route", "is none of deliver, fetch, token")),
+        Some("store_host") => Place::Store,
+        _ => {
+            return Err(fields.refuse("route", "is none of deliver, fetch, token, store_host"));
+        }
     };
-    if place != Place::Deliver && (session.is_some() || sequence.is_some()) {
+    if matches!(place, Place::Token | Place::Fetch) && (session.is_some() || sequence.is_some()) {
         return Err(fields.refuse("route", "token and fetch have no session or sequence"));
     }
     let times = match fields.optional("times") {

@@ -14,6 +14,8 @@ pub(super) enum Place {
     Deliver,
     /// Metadata of recordings.
     Fetch,
+    /// The storage host behind the upload URLs.
+    Store,
 }
 
 /// Everything that is counted, once a tenant.
@@ -37,6 +39,10 @@ pub(super) struct Counters {
     pub(super) faults: u64,
     pub(super) fetches: u64,
     pub(super) purview_refusals: u64,
+    pub(super) urls_issued: u64,
+    pub(super) urls_expired: u64,
+    /// Uploads to the storage host that showed it a token.
+    pub(super) bearer_at_store: u64,
 }
 
 impl Counters {
@@ -49,7 +55,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 18] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 21] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -69,6 +75,9 @@ impl Counters {
             ("faults", self.faults),
             ("fetches", self.fetches),
             ("purview_refusals", self.purview_refusals),
+            ("urls_issued", self.urls_issued),
+            ("urls_expired", self.urls_expired),
+            ("bearer_at_store", self.bearer_at_store),
         ]
     }
 }
@@ -93,7 +102,7 @@ pub(super) struct Tenant {
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
     pub(super) archive: Archive,
-    forbidden: [Option<Forbidden>; 3],
+    forbidden: [Option<Forbidden>; 4],
 }
 
 impl Tenant {
@@ -105,7 +114,7 @@ impl Tenant {
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
             archive: Archive::default(),
-            forbidden: [None; 3],
+            forbidden: [None; 4],
         }
     }
 

@@ -9,6 +9,7 @@ use crate::chance::Chance;
 use crate::config::Tenant;
 use crate::control::running::Holder;
 use crate::control::wire::DrainedRecordings;
+use crate::control::{Code, Refusal};
 use crate::engine::Engine;
 use crate::engine::fetch::{FetchDeps, FetchDrained, FetchLane, Fetcher, Marks};
 use crate::model::{TenantId, Timestamp};
@@ -18,40 +19,52 @@ use crate::platform::fetch::{Archive, HttpArchive, Source};
 use super::Role;
 
 /// Starts fetching beside the engine.
+///
+/// # Errors
+/// A file of a tenant's `[http]` table cannot be used.
 pub fn start<'a>(
     holder: &Holder,
     role: &Role,
     token: impl Fn(&TenantId) -> Arc<dyn TokenSource> + 'a,
     engine: &Engine,
     chance: Arc<Chance>,
-) -> Fetcher {
-    let archive: Arc<dyn Archive> = Arc::new(HttpArchive::new(Timeouts::default()));
+) -> Result<Fetcher, Refusal> {
     // A check wants tokens and fetches nothing.
     let awake = |tenant: &&Tenant| {
         role.command != "check" && role.only.as_ref().is_none_or(|only| *only == tenant.id)
     };
     let tenants = holder.config.tenants.values().filter(awake);
-    let lanes = tenants.map(|tenant| FetchLane {
-        source: Arc::new(Source {
-            tenant: tenant.id.clone(),
-            api_url: tenant.api_url.clone(),
-            path: tenant.recordings.path.clone(),
-            list_path: tenant.recordings.list_path.clone(),
-        }),
-        token: token(&tenant.id),
-        fallback: None,
-        archive: Arc::clone(&archive),
-        organization: None,
-        verify: tenant.recordings.verify,
-        session_idle: tenant.recordings.session_idle,
+    let lanes = tenants.map(|tenant| {
+        Ok(FetchLane {
+            source: Arc::new(Source {
+                tenant: tenant.id.clone(),
+                api_url: tenant.api_url.clone(),
+                path: tenant.recordings.path.clone(),
+                list_path: tenant.recordings.list_path.clone(),
+            }),
+            token: token(&tenant.id),
+            fallback: None,
+            archive: archive(tenant)?,
+            organization: holder.store.organisation(&tenant.id),
+            verify: tenant.recordings.verify,
+            session_idle: tenant.recordings.session_idle,
+        })
     });
-    Fetcher::start(FetchDeps {
+    let lanes = lanes.collect::<Result<_, Refusal>>()?;
+    Ok(Fetcher::start(FetchDeps {
         store: holder.store.clone(),
-        lanes: lanes.collect(),
+        lanes,
         clock: Arc::clone(&holder.clock),
         chance,
         uploads: engine.upload_work(),
-    })
+    }))
+}
+
+/// Every tenant has its own, so that neither connections nor proxies nor certificates are shared.
+fn archive(tenant: &Tenant) -> Result<Arc<dyn Archive>, Refusal> {
+    let reach = tenant.http.reach();
+    let reach = reach.map_err(|what| Refusal::new(Code::Configuration, what))?;
+    Ok(Arc::new(HttpArchive::new(Timeouts::default(), reach)))
 }
 
 /// The fetches' part of a drain, in the words of the wire.

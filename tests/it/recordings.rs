@@ -16,7 +16,7 @@ fn site() -> Site {
 /// What `worker recordings list` says.
 fn listed(site: &Site, more: &[&str]) -> Vec<Value> {
     let arguments = [&["recordings", "list", "--json", "--limit", "10000"], more].concat();
-    let told = site.worker(&arguments).expect(0).json();
+    let told = site.worker(arguments.as_slice()).expect(0).json();
     told["recordings"].as_array().unwrap().clone()
 }
 
@@ -135,7 +135,7 @@ fn recordings_of_a_day_ago_need_a_scope_and_go_on_by_themselves_once_it_is_there
     let _run = site.run();
     let mut fetch = vec!["recordings", "fetch", "--tenant", "acme"];
     fetch.extend(["hour-1", "day-1", "day-2"]);
-    let told = site.worker(&fetch).expect(0).out;
+    let told = site.worker(fetch.as_slice()).expect(0).out;
     assert!(
         told.contains("3 recordings to fetch from acme; the worker that runs"),
         "{told}"
@@ -306,7 +306,7 @@ fn a_question_that_makes_no_sense_is_refused_before_anything_is_asked() {
         (&["list", "--state", "lost"], 64),
         (&["show", "r-1"], 64),
     ] {
-        let ended = site.worker(&[&["recordings"], arguments].concat());
+        let ended = site.worker([&["recordings"], arguments].concat().as_slice());
         assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
     }
     assert_eq!(listed(&site, &[]), Vec::<Value>::new());

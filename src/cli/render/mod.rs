@@ -6,6 +6,7 @@ mod demo;
 mod drain;
 mod hold;
 pub mod recordings;
+mod sessions;
 mod stats;
 mod why;
 
@@ -14,6 +15,7 @@ pub use dead::{dead_letters, letter};
 pub use demo::demo;
 pub use drain::{drain_line, drain_table};
 pub use hold::hold_line;
+pub use sessions::{session, session_ended, session_promoted, sessions};
 pub use stats::{balance_line, fsck, stats, tenants};
 pub use why::why;
 

@@ -70,6 +70,7 @@ fn failure(class: FailureClass, status: u16, code: &str) -> Failure {
         },
         retry_after: None,
         conflict: false,
+        route: crate::model::Route::Fetch,
     }
 }
 

@@ -17,6 +17,7 @@ fn judged(wish: &Wish, status: u16, lines: &[(&str, &str)], body: &str) -> Fetch
         at: Timestamp(0),
         attempt: 1,
         token: &token,
+        secret: token.expose(),
     };
     let mut headers = HeaderMap::new();
     for (name, value) in lines {

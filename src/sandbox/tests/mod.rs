@@ -6,6 +6,7 @@ mod recordings;
 mod refusing;
 mod starting;
 mod tokens;
+mod uploading;
 
 use std::sync::Arc;
 use std::time::Duration;
