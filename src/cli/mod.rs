@@ -16,6 +16,7 @@ mod man;
 mod out;
 mod payload;
 mod progress;
+mod recordings;
 mod render;
 mod run;
 #[cfg(feature = "sandbox")]
@@ -68,6 +69,7 @@ enum Command {
     Tenants(tenants::Args),
     Sessions(sessions::Args),
     Dead(dead::Args),
+    Recordings(recordings::Args),
     Check(check::Args),
     Fsck(fsck::Args),
     #[cfg(feature = "sandbox")]
@@ -135,6 +137,7 @@ fn of_command(command: Command, desk: &Desk) -> Result<u8, Stop> {
         Command::Tenants(args) => tenants::run(args, desk),
         Command::Sessions(args) => sessions::run(args, desk),
         Command::Dead(args) => dead::run(args, desk),
+        Command::Recordings(args) => recordings::run(args, desk),
         Command::Check(args) => check::run(args, desk),
         Command::Fsck(args) => fsck::run(args, desk),
         #[cfg(feature = "sandbox")]

@@ -58,6 +58,15 @@ fn print(text: &str) {
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
+/// Text as it is, for another program; `false`: nobody reads any more.
+pub fn raw(text: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .is_ok()
+}
+
 /// Printed whatever the options.
 pub fn trouble(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", bounded(text.trim_end()));

@@ -7,6 +7,7 @@ mod delivery;
 mod http;
 mod nearest;
 mod read;
+mod recordings;
 mod secret;
 mod section;
 mod tenant;
@@ -26,6 +27,7 @@ pub use complaint::{Complaint, ConfigError};
 pub use delivery::{Delivery, OnDead, Refresh};
 pub use http::Http;
 pub use read::{Lookup, load, load_text};
+pub use recordings::Recordings;
 pub use secret::SecretFile;
 pub use tenant::{Tenant, Transport};
 

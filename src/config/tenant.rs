@@ -10,7 +10,8 @@ use crate::platform::{ReceiptPolicy, region};
 use super::auth::{self, Auth};
 use super::delivery::{self, Delivery};
 use super::http::{self, Http};
-use super::section::Section;
+use super::recordings::{self, Recordings};
+use super::section::{Found, Section};
 
 /// A tenant, complete and plausible.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Tenant {
     pub http: Http,
     pub auth: Auth,
     pub delivery: Delivery,
+    pub recordings: Recordings,
 }
 
 /// In which shape chunks travel; docs/PROTOCOL.md has a section for each.
@@ -120,6 +122,9 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
     let delivery = section
         .section("delivery")
         .map_or_else(Delivery::default, delivery::read);
+    let recordings = section
+        .section("recordings")
+        .map_or_else(Recordings::default, recordings::read);
     section.finish();
     Some(Tenant {
         id: id?,
@@ -132,6 +137,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         http,
         auth: auth?,
         delivery,
+        recordings,
     })
 }
 
@@ -206,13 +212,18 @@ fn confirm(section: &Section<'_, '_>, transport: Transport) -> Option<Duration> 
 }
 
 fn path(section: &Section<'_, '_>, transport: Transport) -> Option<String> {
-    let Some(found) = section.text("path") else {
-        return (!section.has("path")).then(|| transport.default_path().to_owned());
-    };
+    match section.text("path") {
+        Some(found) => plain_path(section, "path", found),
+        None => (!section.has("path")).then(|| transport.default_path().to_owned()),
+    }
+}
+
+/// `None` if it is no path, which is complained of.
+pub fn plain_path(section: &Section<'_, '_>, key: &str, found: Found<String>) -> Option<String> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '\\');
     if !found.value.starts_with('/') || !found.value.chars().all(plain) {
         let text = format!(
-            "path in {} must start with / and hold no query",
+            "{key} in {} must start with / and hold no query",
             section.title()
         );
         section.log.complain_line(found.line, text);

@@ -40,6 +40,8 @@ client_id          = "5b1c9e"
 client_secret_file = "acme.secret"
 scopes             = ["analytics:screenrecordings:write"]
 
+[tenants.acme.recordings]
+verify = true
 [tenants.acme.http]
 proxy_url = "http://proxy.example.com:3128"
 
@@ -403,7 +405,7 @@ fn included_files_add_tenants_with_their_own_lines_and_secrets() {
     fs::write(&file, format!("{second}\n[store]\npath = \"y\"\n")).unwrap();
     let error = load(&lookup).unwrap_err().to_string();
     assert!(
-        error.contains("globex.toml:21: unknown key \"store\""),
+        error.contains("globex.toml:22: unknown key \"store\""),
         "{error}"
     );
 
@@ -457,6 +459,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
             "`subject`",
             "`fallback`",
             "`delivery`",
+            "`recordings`",
         ];
         keys.filter(|(_, key)| !tables.contains(&key.as_str()))
             .collect()

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
+    ChunkKey, FailureRecord, GapReason, RecordingCounts, SessionKey, Snapshot, TenantId,
+    WorkersView,
 };
 use crate::store::{Head, StoreError, StoreView};
 
 use super::holds;
 use super::letters;
+use super::recordings;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
 use super::sessions;
@@ -70,6 +72,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         Request::Purge { which } => {
             letters::moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
+        Request::Recordings(request) => recordings::answer(holder, request).map(Reply::Recordings),
         Request::Sessions { ask } => sessions::answer(holder, ask),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
         Request::HandOver {} => match &holder.running {
@@ -140,14 +143,19 @@ fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
     let mut trend = holder.trend.lock().expect("no sample panics");
     let eta_full_s = trend.eta_full_s(holder.clock.now(), view.used_bytes, quota.min(disk));
     drop(trend);
-    snapshot::assemble(&Sources {
+    let recordings = holder.store.records().total();
+    let assembled = snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
         lanes: &look.lanes,
         view,
         eta_full_s,
         workers,
         now: holder.clock.wall(),
-    })
+    });
+    Snapshot {
+        recordings: Some(recordings).filter(|counts| *counts != RecordingCounts::default()),
+        ..assembled
+    }
 }
 
 /// A tenant that is neither configured nor in the store is a typing error.

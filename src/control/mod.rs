@@ -7,6 +7,7 @@ pub mod answer;
 pub mod client;
 pub mod holds;
 mod letters;
+pub mod recordings;
 pub mod refusal;
 pub mod running;
 pub mod server;

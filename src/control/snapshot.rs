@@ -55,6 +55,7 @@ pub fn assemble(sources: &Sources<'_>) -> Snapshot {
         },
         balance: view.balance,
         latched: view.latched.clone(),
+        recordings: None,
     }
 }
 

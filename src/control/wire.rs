@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::store::FsckReport;
 
+use super::recordings::{RecordingsReply, RecordingsRequest};
 use super::sessions;
 
 /// An operation without a payload stream.
@@ -47,6 +48,8 @@ pub enum Request {
     Drain(DrainSpec),
     /// Asks every tenant's token endpoint and platform once.
     CheckOnline {},
+    /// What is known of recordings, and asking for more.
+    Recordings(RecordingsRequest),
     /// A draining holder gives the store to a `worker run`.
     HandOver {},
 }
@@ -84,6 +87,7 @@ pub enum Reply {
     Fsck(FsckReport),
     Drained(DrainReport),
     Checked(Vec<Finding>),
+    Recordings(RecordingsReply),
     HandingOver {},
 }
 
@@ -172,6 +176,22 @@ pub struct DrainReport {
     /// The drain gave the store away before it was done: ask the new holder for the rest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub handed_over: bool,
+    /// What became of recordings to fetch, where there were any; the outcome speaks of chunks alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recordings: BTreeMap<String, DrainedRecordings>,
+}
+
+/// One tenant's recordings in a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainedRecordings {
+    pub fetched: u64,
+    pub left: u64,
+    /// Given up in this drain.
+    pub dead: u64,
+    /// Why something is left; empty otherwise.
+    pub reason: String,
+    /// RFC 3339: when it goes on by itself.
+    pub until: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

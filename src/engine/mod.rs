@@ -11,6 +11,7 @@ mod credential;
 mod drain;
 mod evidence;
 mod facts;
+pub mod fetch;
 mod gate;
 mod group;
 mod hold;
@@ -246,6 +247,21 @@ impl Engine {
         view::why(&self.shared, tenant, session)
     }
 
+    /// How busy a tenant's uploads are, for whoever shares its budget.
+    pub fn upload_work(&self) -> fetch::UploadWork {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move |tenant| {
+            let core = shared.core();
+            let Some(number) = core.lane_of(tenant) else {
+                return (false, 0);
+            };
+            let lane = &core.lanes[number];
+            let open = lane.passage(shared.clock.now()) == gate::Passage::Open;
+            let owed = open && !lane.asleep && !lane.sessions.is_empty();
+            (owed, lane.tally.delivered.chunks)
+        })
+    }
+
     /// Delivers what stands before the fence of this moment. Dropping the future stops nothing but the waiting.
     pub async fn drain(
         &self,
@@ -327,7 +343,8 @@ fn domain(lane: &LaneSettings) -> String {
 
 fn restore_holds(shared: &Shared) {
     let now = shared.clock.now();
-    for hold in shared.store.holds() {
+    let holds = shared.store.holds().into_iter();
+    for hold in holds.filter(|hold| !fetch::owns(hold)) {
         if Credentials::is_one(&hold.key) {
             let lane = shared.core().lane_of(&hold.key.tenant);
             shared.credentials().restore(lane, hold);

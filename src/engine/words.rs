@@ -102,7 +102,7 @@ fn granted(client: &Client, missing: &String) -> String {
 }
 
 /// Status, code and message, as far as there are any.
-fn answer(record: &FailureRecord) -> String {
+pub fn answer(record: &FailureRecord) -> String {
     let status = record.status.map(|status| status.to_string());
     let parts = [status.as_deref(), record.code.as_deref()];
     let head = parts.into_iter().flatten().collect::<Vec<_>>().join(" ");

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fetch;
 use super::group;
 use super::scheduler::{Rest, Turn};
 use super::settle;
@@ -56,7 +57,12 @@ pub async fn send(shared: &Arc<Shared>, turn: &Turn, token: Token) -> Next {
     match answer.verdict {
         Verdict::Delivered { duplicate } => {
             tracing::debug!(chunk.id = %turn.chunk_key(), parts = turn.parts, duplicate, "delivered");
-            settle::delivered(shared, turn, &token, ready.leases, answer.limits).await
+            let news = fetch::remember(shared, &ready.leases, answer.recording).await;
+            let next = settle::delivered(shared, turn, &token, ready.leases, answer.limits).await;
+            if news {
+                shared.store.records().stir(&turn.tenant);
+            }
+            next
         }
         Verdict::Failed(failure) => {
             settle::failed(shared, turn, &token, *ready, failure, answer.limits).await

@@ -124,6 +124,10 @@ name_type! {
     /// The recording host that enqueued a chunk; part of every idempotency key. At most 128 of `A-Za-z0-9._-`.
     HostName, "host", 128, "._-"
 }
+name_type! {
+    /// What the platform calls a recording. At most 200 of `A-Za-z0-9._:@+=-`, so that it is safe in a path.
+    RecordingId, "recording id", 200, "._:@+=-"
+}
 
 /// A session of a tenant: the unit of order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod digest;
 mod failure;
 mod ids;
 mod lifecycle;
+mod recording;
 mod snapshot;
 mod time;
 mod token;
@@ -12,8 +13,9 @@ mod token;
 pub use chunk::{ChunkKey, ChunkMeta, Gap, GapReason};
 pub use digest::{Digest, DigestParseError};
 pub use failure::{DeadReason, FailureClass, FailureRecord, Missing, Route};
-pub use ids::{HostName, IdError, SessionId, SessionKey, TenantId};
+pub use ids::{HostName, IdError, RecordingId, SessionId, SessionKey, TenantId};
 pub use lifecycle::ChunkState;
+pub use recording::{RecordingCounts, RecordingFacts, RecordingState};
 pub use snapshot::{
     Balance, Count, Counts, DiskUse, GateState, GateView, HoldView, PaceView, Snapshot, TenantView,
     TokenView, WorkersView,

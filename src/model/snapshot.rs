@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FailureRecord, Route};
+use super::{FailureRecord, RecordingCounts, Route};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Count {
@@ -170,4 +170,7 @@ pub struct Snapshot {
     /// The storage error that stops intake, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latched: Option<String>,
+    /// What is known of recordings; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings: Option<RecordingCounts>,
 }

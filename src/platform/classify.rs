@@ -15,7 +15,7 @@ use super::checksum::Checksums;
 use super::error_body::ErrorBody;
 use super::limits;
 use super::printable::{keep, keep_bytes};
-use super::receipt::Expected;
+use super::receipt::{self, Expected};
 use super::{Answer, Failure, ReceiptPolicy, Verdict};
 use crate::model::{FailureClass, FailureRecord, Route, Timestamp, Token};
 use meaning::{Finding, Meaning};
@@ -95,7 +95,15 @@ pub fn answer(asked: &Asked<'_>, heard: &Heard<'_>) -> Answer {
     let limits = limits::limits(heard.headers);
     let meaning = meaning::of(asked, heard, &error);
     let verdict = verdict(asked, heard, &error, meaning);
-    Answer { verdict, limits }
+    let recording = match verdict {
+        Verdict::Delivered { .. } => receipt::recording(heard.body),
+        Verdict::Failed(_) => None,
+    };
+    Answer {
+        verdict,
+        limits,
+        recording,
+    }
 }
 
 /// The verdict on a storage host's answer to a payload with these checksums.
@@ -116,6 +124,7 @@ pub fn unusable(asked: &Asked<'_>, heard: &Heard<'_>, why: &str) -> Answer {
     Answer {
         verdict: verdict(asked, heard, &ErrorBody::default(), meaning),
         limits: limits::limits(heard.headers),
+        recording: None,
     }
 }
 

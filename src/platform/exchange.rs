@@ -158,6 +158,7 @@ pub fn judge(
     Answer {
         verdict: Verdict::Failed(classify::broken(asked, broken.trouble, &broken.message)),
         limits: Limits::default(),
+        recording: None,
     }
 }
 

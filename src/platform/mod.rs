@@ -9,6 +9,7 @@ mod classify;
 mod client;
 mod error_body;
 mod exchange;
+pub mod fetch;
 mod fields;
 mod json;
 mod key;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::Payload;
-use crate::model::{ChunkMeta, FailureRecord, Gap, Route, TenantId, Timestamp, Token};
+use crate::model::{ChunkMeta, FailureRecord, Gap, RecordingId, Route, TenantId, Timestamp, Token};
 
 pub use binary::BinaryPlatform;
 pub use json::JsonPlatform;
@@ -122,6 +123,8 @@ pub struct Limits {
 pub struct Answer {
     pub verdict: Verdict,
     pub limits: Limits,
+    /// The recording that the chunks belong to, where a receipt says so.
+    pub recording: Option<RecordingId>,
 }
 
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;

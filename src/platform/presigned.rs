@@ -157,6 +157,7 @@ impl PresignedPlatform {
                     return Answer {
                         verdict: failed,
                         limits,
+                        recording: None,
                     };
                 }
             }
@@ -164,7 +165,12 @@ impl PresignedPlatform {
         let verdict = Verdict::Delivered {
             duplicate: duplicates,
         };
-        Answer { verdict, limits }
+        Answer {
+            verdict,
+            limits,
+            // A storage host knows of no recordings.
+            recording: None,
+        }
     }
 
     async fn upload_part(

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::model::{ChunkMeta, Digest, SessionId};
+use crate::model::{ChunkMeta, Digest, RecordingId, SessionId};
 
 /// The chunks that a receipt must name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +88,30 @@ pub fn read(body: &[u8], expected: &Expected) -> Receipt {
     Receipt::Complete { duplicates }
 }
 
+/// The recording that a receipt names; one that names none, or none that could be asked for, is a receipt all the same.
+pub fn recording(body: &[u8]) -> Option<RecordingId> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        recording_id: String,
+    }
+    let named: Named = serde_json::from_slice(body).ok()?;
+    named.recording_id.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_that_cannot_be_asked_for_is_none() {
+        let named = |id: &str| recording(format!(r#"{{"recordingId":{id}}}"#).as_bytes());
+        assert_eq!(named(r#""r-1""#).unwrap().as_str(), "r-1");
+        for none in [r#""../x""#, "7", "null", r#""""#] {
+            assert_eq!(named(none), None, "{none}");
+        }
+        assert_eq!(recording(b"<html>"), None);
+    }
 
     fn expected() -> Expected {
         Expected {

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod fairness;
+pub mod fetch;
 pub mod fit;
 pub mod grouping;
 pub mod pacing;

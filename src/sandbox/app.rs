@@ -148,6 +148,14 @@ impl Drop for InProgress {
     }
 }
 
+/// Milliseconds after the Unix epoch.
+pub(super) fn wall_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
 /// Seconds after the Unix epoch, for the one header dialect that tells a date.
 pub(super) fn wall_seconds() -> u64 {
     SystemTime::now()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::app::wall_seconds;
 use super::assertion::PublicKey;
+use super::recordings::READ_SCOPE;
 use super::reply::Content;
 use super::rights;
 use super::settings::ANALYTICS_SCOPE;
@@ -222,7 +223,9 @@ grant = "{word}"
             }
         }
         if grant != Grant::Static {
-            add(format!("scopes = [\"{ANALYTICS_SCOPE}\"]\n"));
+            add(format!(
+                "scopes = [\"{ANALYTICS_SCOPE}\", \"{READ_SCOPE}\"]\n"
+            ));
         }
         if grant == Grant::TokenExchange {
             let partner = &world.tenants[PARTNER];

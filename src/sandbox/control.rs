@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use super::app::{App, wall_seconds};
+use super::app::{App, wall_millis, wall_seconds};
 use super::fields::refuse;
 use super::reply::{Content, Reply};
 use super::serve::finish;
@@ -134,7 +134,20 @@ async fn change_tenant(
     Path(tenant): Path<String>,
     body: Bytes,
 ) -> Response {
-    let changed = parse(&body).and_then(|change| app.world().change(&tenant, &change, app.now()));
+    let changed = parse(&body).and_then(|mut change| {
+        let recordings = change
+            .as_object_mut()
+            .and_then(|map| map.remove("recordings"));
+        let mut world = app.world();
+        let archive = recordings
+            .map(|recordings| world.changed_archive(&tenant, &recordings, wall_millis()))
+            .transpose()?;
+        let view = world.change(&tenant, &change, app.now())?;
+        if let Some(archive) = archive {
+            world.keep_archive(&tenant, archive);
+        }
+        Ok(view)
+    });
     let reply = changed.map_or_else(|refusal| refusal, |view| Reply::json(200, view));
     finish(&app, reply)
 }

@@ -355,9 +355,15 @@ pub(super) fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<R
         )
     })?;
     tenant.counters.stored(change);
+    let recording = tenant.archive.open(
+        name,
+        &upload.host,
+        &upload.session,
+        super::app::wall_millis(),
+    );
     let status = if change.stored > 0 { 201 } else { 208 };
     Ok(Reply::json(
         status,
-        json!({"session": upload.session, "parts": parts}),
+        json!({"session": upload.session, "recordingId": recording, "parts": parts}),
     ))
 }

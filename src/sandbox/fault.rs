@@ -195,8 +195,8 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
             "acts before the body is read: it cannot match session or sequence",
         ));
     }
-    if place == Place::Token && (session.is_some() || sequence.is_some()) {
-        return Err(fields.refuse("route", "token has no session or sequence"));
+    if matches!(place, Place::Token | Place::Fetch) && (session.is_some() || sequence.is_some()) {
+        return Err(fields.refuse("route", "token and fetch have no session or sequence"));
     }
     let times = match fields.optional("times") {
         None => Some(1),
@@ -223,12 +223,13 @@ fn place(fields: &Fields<'_>) -> Result<Place, Reply> {
         None if fields.optional("route").is_none() => Ok(Place::Deliver),
         Some("deliver") => Ok(Place::Deliver),
         Some("token") => Ok(Place::Token),
+        Some("fetch") => Ok(Place::Fetch),
         Some("store_host") => Ok(Place::Store),
         Some("report") => Ok(Place::Report),
         Some("socket") => Ok(Place::Socket),
         _ => Err(fields.refuse(
             "route",
-            "is none of deliver, token, store_host, report, socket",
+            "is none of deliver, fetch, token, store_host, report, socket",
         )),
     }
 }

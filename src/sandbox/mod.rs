@@ -16,6 +16,7 @@ mod keys;
 mod md5;
 mod presign;
 mod quota;
+mod recordings;
 mod reply;
 mod rights;
 mod serve;

@@ -1,5 +1,7 @@
 //! The platform's routes: takes a request off the socket, lets the fault script have its way, asks the pure part for the answer.
 
+mod questions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +32,14 @@ pub(super) fn router(app: Arc<App>) -> Router {
             "/api/v2/analytics/screenrecordings",
             post(uploads::analytics),
         )
-        .route("/api/v2/screenshare/recordings", post(uploads::screenshare))
+        .route(
+            "/api/v2/screenshare/recordings",
+            post(uploads::screenshare).get(questions::list),
+        )
+        .route(
+            "/api/v2/screenshare/recordings/{id}",
+            get(questions::recording),
+        )
         .route(
             "/api/v2/analytics/screenrecordings/content",
             post(uploads::analytics_content),

@@ -68,6 +68,17 @@ pub(super) struct Conflict {
     pub(super) stored: String,
 }
 
+/// What is stored of a session, as docs/PROTOCOL.md counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) chunks: u64,
+    pub(super) bytes: u64,
+    /// The exclusive or, over the parts, of the BLAKE3 of sequence and digest.
+    pub(super) digest: [u8; 32],
+    /// Between the first and the last part.
+    pub(super) gaps: Vec<(u64, u64)>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Session {
     parts: BTreeMap<u64, Stored>,
@@ -111,6 +122,33 @@ impl Session {
             }
         }
         intervals
+    }
+
+    pub(super) fn account(&self) -> Account {
+        let mut digest = [0_u8; 32];
+        let mut gaps = Vec::new();
+        let mut before: Option<u64> = None;
+        for (sequence, stored) in &self.parts {
+            let of = blake3::Hash::from_hex(&stored.digest["blake3:".len()..])
+                .expect("the digest's shape was checked when the part was read");
+            let mut hash = blake3::Hasher::new();
+            hash.update(&sequence.to_le_bytes());
+            hash.update(of.as_bytes());
+            let hash = hash.finalize();
+            for (sum, byte) in digest.iter_mut().zip(hash.as_bytes()) {
+                *sum ^= byte;
+            }
+            if let Some(before) = before.filter(|before| before + 1 < *sequence) {
+                gaps.push((before + 1, sequence - 1));
+            }
+            before = Some(*sequence);
+        }
+        Account {
+            chunks: self.parts.len() as u64,
+            bytes: self.bytes,
+            digest,
+            gaps,
+        }
     }
 
     pub(super) fn holds(&self, sequence: u64) -> bool {

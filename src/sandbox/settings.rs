@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::quota::{Dialect, Per, Quota, Window};
+use super::recordings::READ_SCOPE;
 use super::reply::Reply;
 use super::rights::{self, Rights};
 
@@ -88,7 +89,7 @@ impl Settings {
             secret,
             organization: format!("org-{name}"),
             disabled: false,
-            scopes: [ANALYTICS_SCOPE, SCREENSHARE_SCOPE]
+            scopes: [ANALYTICS_SCOPE, SCREENSHARE_SCOPE, READ_SCOPE]
                 .map(str::to_owned)
                 .into(),
             scope_policy: ScopePolicy::Narrow,

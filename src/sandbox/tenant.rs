@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::recordings::Archive;
 use super::session::{Change, Session};
 use super::settings::Settings;
 
@@ -11,6 +12,8 @@ use super::settings::Settings;
 pub(super) enum Place {
     Token,
     Deliver,
+    /// Metadata of recordings.
+    Fetch,
     /// The storage host behind the upload URLs.
     Store,
     /// The upload report.
@@ -38,6 +41,8 @@ pub(super) struct Counters {
     pub(super) expired_tokens: u64,
     pub(super) inside_forbidden_window: u64,
     pub(super) faults: u64,
+    pub(super) fetches: u64,
+    pub(super) purview_refusals: u64,
     pub(super) urls_issued: u64,
     pub(super) urls_expired: u64,
     /// Uploads to the storage host that showed it a token.
@@ -57,7 +62,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 22] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 24] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -75,6 +80,8 @@ impl Counters {
             ("throttled", self.throttled),
             ("inside_forbidden_window", self.inside_forbidden_window),
             ("faults", self.faults),
+            ("fetches", self.fetches),
+            ("purview_refusals", self.purview_refusals),
             ("urls_issued", self.urls_issued),
             ("urls_expired", self.urls_expired),
             ("bearer_at_store", self.bearer_at_store),
@@ -106,7 +113,8 @@ pub(super) struct Tenant {
     pub(super) in_progress: BTreeSet<String>,
     /// Uploads by their keys: host, session, sequence.
     pub(super) uploads: BTreeMap<String, (String, String, u64)>,
-    forbidden: [Option<Forbidden>; 5],
+    forbidden: [Option<Forbidden>; 6],
+    pub(super) archive: Archive,
 }
 
 impl Tenant {
@@ -118,7 +126,8 @@ impl Tenant {
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
             uploads: BTreeMap::new(),
-            forbidden: [None; 5],
+            forbidden: [None; 6],
+            archive: Archive::default(),
         }
     }
 

@@ -227,7 +227,10 @@ impl World {
         counters.throttled += u64::from(throttled);
         match place {
             Place::Token => counters.token_refusals += u64::from(reply.status >= 400),
-            Place::Deliver | Place::Socket => {
+            Place::Deliver | Place::Socket | Place::Fetch => {
+                counters.fetches += u64::from(place == Place::Fetch);
+                let purview = place == Place::Fetch && reply.status == 422;
+                counters.purview_refusals += u64::from(purview);
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }

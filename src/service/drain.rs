@@ -56,6 +56,12 @@ pub fn joined(first: DrainReport, second: DrainReport) -> DrainReport {
             }
         }
     }
+    for (tenant, part) in first.recordings {
+        if let Some(later) = whole.recordings.get_mut(&tenant) {
+            later.fetched += part.fetched;
+            later.dead += part.dead;
+        }
+    }
     let died = whole.tenants.values().any(|part| part.dead > 0);
     if whole.outcome == DrainOutcome::Drained && died {
         whole.outcome = DrainOutcome::DeadLeft;
@@ -99,6 +105,7 @@ mod tests {
             left: Count::default(),
             tenants: BTreeMap::from([("acme".to_owned(), acme)]),
             handed_over: false,
+            recordings: BTreeMap::new(),
         }
     }
 

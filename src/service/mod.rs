@@ -5,6 +5,7 @@ pub mod drain;
 pub mod hold;
 pub mod log;
 mod notify;
+mod recordings;
 mod report;
 pub mod signals;
 mod slots;

@@ -27,6 +27,7 @@ pub fn report_of(report: engine::DrainReport) -> DrainReport {
         left: report.left,
         tenants: tenants.collect(),
         handed_over: false,
+        recordings: BTreeMap::new(),
     }
 }
 
@@ -51,6 +52,7 @@ pub fn handed_over(
         left: Count::default(),
         tenants: BTreeMap::new(),
         handed_over: true,
+        recordings: BTreeMap::new(),
     };
     let mut now = BTreeMap::new();
     for (tenant, counts) in &view.tenants {

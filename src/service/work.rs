@@ -7,17 +7,20 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
+use crate::clock::Clock;
 use crate::config::{Config, OnDead, Tenant, Transport};
 use crate::control::Refusal;
 use crate::control::running::{Ended, Holder, Lane, Later, Running};
-use crate::control::wire::{DrainReport, DrainSpec, Finding};
+use crate::control::wire::{DrainReport, DrainSpec, DrainedRecordings, Finding};
+use crate::engine::fetch::{Fetcher, Marks};
 use crate::engine::{self, DrainSettings, End, Engine, EngineDeps, LaneSettings};
-use crate::model::{Count, TenantId, WorkersView};
+use crate::model::{Count, GateView, HoldView, TenantId, WorkersView};
 use crate::platform::{Platform, Target};
 use crate::policy::grouping;
 use crate::store::{Store, StoreError, StoreView};
 
 use super::check;
+use super::recordings;
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::{Slots, Workshop, slots, tokens_in};
 use super::transports::transport;
@@ -43,8 +46,10 @@ impl Role {
 /// An engine at work.
 struct Work {
     engine: Engine,
+    fetcher: Fetcher,
     role: Role,
     store: Store,
+    clock: Arc<dyn Clock>,
     grace: Duration,
     /// Each tenant's slots.
     slots: BTreeMap<TenantId, Slots>,
@@ -79,14 +84,17 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         store: holder.store.clone(),
         lanes,
         clock: Arc::clone(&holder.clock),
-        chance,
+        chance: Arc::clone(&chance),
         settings: settings(&holder.config, &role),
     })
     .await;
+    let fetcher = recordings::start(holder, &role, &slots, &engine, chance)?;
     Ok(Arc::new(Work {
         engine,
+        fetcher,
         role,
         store: holder.store.clone(),
+        clock: Arc::clone(&holder.clock),
         grace: holder.config.pool.grace,
         slots: slots.into_iter().collect(),
         config: Arc::clone(&holder.config),
@@ -147,13 +155,19 @@ impl Work {
         };
         let own = self.baseline.lock().expect("no drain panics").take();
         let is_own = own.is_some();
+        // Fetching began before anybody could ask, too.
+        let since = match is_own {
+            true => Marks::default(),
+            false => self.fetcher.marks(),
+        };
         let before = own.unwrap_or_else(|| delivered(&self.store));
         let (progress, _) = tokio::sync::watch::channel(engine::DrainProgress::default());
         tokio::select! {
             // What was drained is drained, even if somebody asks for the store in the same moment.
             biased;
-            report = self.engine.drain(settings, &progress) => {
+            (report, recordings) = self.drain_both(settings, &since, &progress) => {
                 let mut report = report_of(report);
+                report.recordings = recordings;
                 if is_own {
                     count_from(&mut report, &before, &delivered(&self.store));
                 }
@@ -161,10 +175,35 @@ impl Work {
             }
             () = self.leaving.cancelled() => {
                 // What is on the wire still counts.
-                self.engine.stop(self.grace).await;
+                self.stop_both(self.grace).await;
                 handed_over(only.as_ref(), &before, &self.store.view())
             }
         }
+    }
+
+    async fn stop_both(&self, grace: Duration) {
+        tokio::join!(self.engine.stop(grace), self.fetcher.stop(grace));
+    }
+
+    /// Uploads first; then what they leave of recordings to fetch.
+    async fn drain_both(
+        &self,
+        settings: DrainSettings,
+        since: &Marks,
+        progress: &tokio::sync::watch::Sender<engine::DrainProgress>,
+    ) -> (engine::DrainReport, BTreeMap<String, DrainedRecordings>) {
+        let (timeout, patience) = (settings.timeout, settings.patience);
+        let only = settings
+            .tenants
+            .as_ref()
+            .and_then(|list| list.first())
+            .cloned();
+        let start = self.clock.now();
+        let report = self.engine.drain(settings, progress).await;
+        let left = timeout.map(|whole| whole.saturating_sub(self.clock.now().since(start)));
+        let recordings =
+            recordings::drain(&self.fetcher, since, only.as_ref(), left, patience).await;
+        (report, recordings)
     }
 
     /// A token of every kind for every tenant, asked for now, and what the platform says to it.
@@ -200,7 +239,7 @@ impl Running for Work {
             let left = waiting.get(&tenant).copied().unwrap_or(0);
             let lane = Lane {
                 eta_empty_s: view.eta_s(left),
-                gate: view.gate,
+                gate: with_recordings(view.gate, self.fetcher.holds(&tenant)),
                 token: view.token,
                 pace: Some(view.pace),
                 last_delivery_s: view.last_delivery_s,
@@ -216,11 +255,13 @@ impl Running for Work {
     }
 
     fn pause(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        self.fetcher.pause(tenant);
         self.engine.pause(tenant)
     }
 
     fn resume(&self, tenant: &TenantId) -> Result<usize, StoreError> {
-        self.engine.resume(tenant)
+        let of_recordings = self.fetcher.resume(tenant);
+        Ok(self.engine.resume(tenant)? + of_recordings)
     }
 
     fn drain(&self, spec: DrainSpec) -> Later<'_, DrainReport> {
@@ -242,7 +283,7 @@ impl Running for Work {
     fn stop(&self, grace: Duration) -> Later<'_, ()> {
         Box::pin(async move {
             self.leaving.cancel();
-            self.engine.stop(grace).await;
+            self.stop_both(grace).await;
         })
     }
 
@@ -257,4 +298,10 @@ impl Running for Work {
             }
         })
     }
+}
+
+/// What holds recordings is shown beside what holds uploads, which alone make the gate's state: chunks wait for them.
+fn with_recordings(mut gate: GateView, of_recordings: Vec<HoldView>) -> GateView {
+    gate.holds.extend(of_recordings);
+    gate
 }

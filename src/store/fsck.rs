@@ -66,6 +66,7 @@ pub fn check(inner: &Inner) -> Result<FsckReport, StoreError> {
             Ok(())
         })?;
     }
+    report.damaged.extend(inner.records.damage());
     Ok(report)
 }
 

@@ -129,6 +129,7 @@ pub struct Inner {
     pub unlinking: Mutex<Vec<Arc<SegmentSlot>>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
+    pub records: super::records::Records,
 }
 
 impl Inner {

@@ -42,6 +42,8 @@ pub fn run(inner: &Inner) {
 pub fn round(inner: &Inner) -> io::Result<()> {
     write_owed_burials(inner);
     purge_what_is_replaced(inner);
+    // Before the words: a chunk that is known as delivered is then counted as delivered.
+    keep_records(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
     let active = *inner.active.lock().expect("no holder panics");
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
@@ -83,6 +85,13 @@ pub fn round(inner: &Inner) -> io::Result<()> {
             .map(|session| Change::Forget { session }),
     );
     Ok(())
+}
+
+/// Trouble with what can be had again stops nothing else.
+pub fn keep_records(inner: &Inner) {
+    if let Err(error) = inner.records.maintain() {
+        tracing::warn!(%error, "the record log is not kept; it is tried again");
+    }
 }
 
 /// A deliberate defect, for a test that must see it.

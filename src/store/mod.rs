@@ -29,6 +29,7 @@ mod pins;
 mod plan;
 mod queue;
 mod record;
+pub mod records;
 mod recover;
 mod reindex;
 mod roll;
@@ -213,6 +214,11 @@ impl Store {
             .map(drop)
     }
 
+    /// What is known of recordings.
+    pub fn records(&self) -> &records::Records {
+        &self.inner.records
+    }
+
     /// The holds in force; those whose time is over are left out.
     pub fn holds(&self) -> Vec<StoredHold> {
         let clock = self.inner.clock.as_ref();
@@ -364,6 +370,7 @@ impl Store {
             inner.ledger.lock().expect("no holder panics").resumable = former;
         }
         keeper::round(inner)?;
+        keeper::keep_records(inner);
         let edition = inner.ledger.lock().expect("no holder panics").edition;
         if former.is_some() || edition == 0 {
             roll::write_ledger(inner)?;

@@ -86,6 +86,7 @@ pub fn open(
     let unreadable = found.unreadable;
     let segments = slots(found.segments, survey.books);
     let inner = Inner {
+        records: super::records::Records::new(dir, Arc::clone(&disk)),
         dir: dir.to_owned(),
         disk,
         clock,

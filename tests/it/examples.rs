@@ -125,6 +125,11 @@ fn every_example_of_every_help_works() {
                 dead_letter(place);
                 place.worker(&line)
             }
+            "recordings show" => {
+                let asked = "recordings fetch --tenant acme r-1";
+                place.worker(asked).expect(0);
+                place.worker(&line)
+            }
             _ => place.worker(&line),
         };
         assert!(

@@ -17,6 +17,7 @@ mod main_job;
 mod platform_faults;
 mod processes;
 mod reach;
+mod recordings;
 mod refusals;
 mod sabotage;
 mod service;

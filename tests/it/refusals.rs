@@ -242,7 +242,7 @@ fn a_configuration_with_faults_is_refused_with_file_and_line() {
     let refusing = Refusing::new();
     let good = fs::read_to_string(refusing.site.config()).unwrap();
     let line_of = |what: &str| good.lines().position(|line| line == what).unwrap() + 1;
-    let scopes = "scopes = [\"analytics:screenrecordings:write\"]";
+    let scopes = "scopes = [\"analytics:screenrecordings:write\", \"screenshare:read\"]";
     let (broken, misspelt) = (line_of("[host]"), line_of(scopes));
     let config = refusing.site.config();
     for (text, message) in [

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::cli::exit;
-use crate::control::wire::{DrainOutcome, DrainReport, DrainedTenant};
+use crate::control::wire::{DrainOutcome, DrainReport, DrainedRecordings, DrainedTenant};
 use crate::control::words;
 use crate::model::Timestamp;
 
@@ -23,6 +23,16 @@ pub fn drain_table(report: &DrainReport, now: Timestamp) -> String {
             words::count(part.left.chunks),
             words::count(part.dead + part.dead_before),
             reason(part, now),
+        ]);
+    }
+    for (tenant, part) in &report.recordings {
+        table.add_row([
+            format!("{tenant} recordings"),
+            words::count(part.fetched),
+            "-".to_owned(),
+            words::count(part.left),
+            words::count(part.dead),
+            recordings_reason(part, now),
         ]);
     }
     table.trim_fmt()
@@ -67,6 +77,14 @@ pub fn drain_line(report: &DrainReport, now: Timestamp) -> String {
     let timed = left.iter().any(|(_, part)| part.until.is_some());
     let _ = write!(text, ". Exit {code}: {}", advice(report.outcome, timed));
     text
+}
+
+fn recordings_reason(part: &DrainedRecordings, now: Timestamp) -> String {
+    let reason = part.reason.trim_end_matches('.');
+    match &part.until {
+        Some(until) => format!("until {}: {reason}", words::moment_of(until, now)),
+        None => reason.to_owned(),
+    }
 }
 
 fn reason(part: &DrainedTenant, now: Timestamp) -> String {
@@ -138,6 +156,7 @@ mod tests {
             left: Count::default(),
             tenants: BTreeMap::new(),
             handed_over: false,
+            recordings: BTreeMap::new(),
         };
         for (tenant, part) in parts {
             report.delivered.add(part.delivered);

@@ -5,6 +5,7 @@ mod dead;
 mod demo;
 mod drain;
 mod hold;
+pub mod recordings;
 mod sessions;
 mod stats;
 mod tenant;

@@ -19,7 +19,31 @@ pub fn stats(snapshot: &Snapshot, now: Timestamp) -> String {
     text.push('\n');
     text.push_str(&hold_lines(snapshot, now));
     let _ = writeln!(text, "{}", balance_line(&snapshot.balance));
+    text.push_str(&recordings_line(snapshot));
     let _ = writeln!(text, "next: {}", next_after_stats(snapshot));
+    text
+}
+
+/// Only what a person should look at, or wait for.
+fn recordings_line(snapshot: &Snapshot) -> String {
+    let Some(counts) = snapshot.recordings else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if counts.wanted > 0 {
+        let _ = writeln!(
+            text,
+            "{} to fetch",
+            words::counted(counts.wanted, "recording")
+        );
+    }
+    if counts.mismatch > 0 {
+        let _ = writeln!(
+            text,
+            "{} not as delivered: worker recordings list --state mismatch",
+            words::counted(counts.mismatch, "recording")
+        );
+    }
     text
 }
 

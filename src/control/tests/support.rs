@@ -96,6 +96,7 @@ impl Running for Fake {
             left: Count::default(),
             tenants: BTreeMap::new(),
             handed_over: false,
+            recordings: BTreeMap::new(),
         };
         Box::pin(std::future::ready(report))
     }

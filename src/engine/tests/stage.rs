@@ -190,7 +190,11 @@ impl ScriptedPlatform {
             conflict: false,
             route: Route::Deliver,
         });
-        Answer { verdict, limits }
+        Answer {
+            verdict,
+            limits,
+            recording: None,
+        }
     }
 }
 
@@ -245,7 +249,11 @@ impl Platform for ScriptedPlatform {
                 let verdict = Verdict::Delivered {
                     duplicate: self.store(seen),
                 };
-                return Answer { verdict, limits };
+                return Answer {
+                    verdict,
+                    limits,
+                    recording: None,
+                };
             }
             tokio::time::sleep(takes).await;
             let reply = match damaged {
@@ -270,7 +278,11 @@ impl Platform for ScriptedPlatform {
                 Reply::Hang => std::future::pending().await,
             };
             let limits = *self.limits.lock().unwrap();
-            Answer { verdict, limits }
+            Answer {
+                verdict,
+                limits,
+                recording: None,
+            }
         })
     }
 }

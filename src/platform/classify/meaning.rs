@@ -2,7 +2,7 @@
 //! statuses, in the order of the table.
 
 use super::{Asked, Ending, Heard, Sent, content_kind, unanswered};
-use crate::model::{FailureClass, Missing};
+use crate::model::{FailureClass, Missing, Route};
 use crate::platform::ReceiptPolicy;
 use crate::platform::challenge;
 use crate::platform::error_body::ErrorBody;
@@ -84,6 +84,11 @@ pub fn of(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Meaning {
 /// 200, 201 and 208: delivered if the body is a receipt, else from somebody who is not the
 /// platform.
 fn accepted(asked: &Asked<'_>, heard: &Heard<'_>) -> Meaning {
+    if asked.route == Route::Fetch {
+        let (status, kind) = (heard.status, content_kind(heard));
+        let why = format!("status {status} {kind} is no recording");
+        return Meaning::Failed(Finding::because(FailureClass::Unrecognised, why));
+    }
     if asked.receipt == ReceiptPolicy::Status && asked.sent == Sent::All {
         return Meaning::Delivered {
             duplicate: heard.status == 208,

@@ -71,6 +71,7 @@ fn judge(
     let broken = |trouble, message: &str| Answer {
         verdict: Verdict::Failed(classify::broken(&asked, trouble, message)),
         limits: Limits::default(),
+        recording: None,
     };
     match outcome {
         Outcome::Said(said) => classify::answer(

@@ -26,7 +26,7 @@ async fn a_script_with_one_mistake_is_refused_whole() {
             "rules[1].when",
         ),
         (
-            json!([{"action": "hold", "route": "fetch"}]),
+            json!([{"action": "hold", "route": "store"}]),
             "rules[0].route",
         ),
         (

@@ -3,6 +3,7 @@
 mod delivering;
 mod faults;
 mod grants;
+mod recordings;
 mod refusing;
 mod starting;
 mod tokens;

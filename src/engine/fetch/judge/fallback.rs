@@ -1,0 +1,76 @@
+//! The other kind of token, tried once for a recording that is refused for its purview.
+
+use super::{Sent, as_session};
+use crate::auth::{AfterRejection, Rejection, TokenSource};
+use crate::engine::fetch::Shared;
+use crate::engine::fetch::lane::Lane;
+use crate::model::{FailureClass, FailureRecord, RecordingFacts, SessionKey, Token};
+use crate::platform::Failure;
+use crate::platform::fetch::Fetched;
+use crate::policy::retry::Credential;
+
+/// Tells the slot of a 401, and brings its answer back.
+pub fn reject(
+    source: &dyn TokenSource,
+    session: SessionKey,
+    token: &Token,
+    record: &FailureRecord,
+    only_session: bool,
+) -> Credential {
+    let after = source.reject(Rejection {
+        generation: token.generation,
+        session,
+        only_session,
+        record: record.clone(),
+    });
+    match after {
+        AfterRejection::Retry => Credential::Retry,
+        AfterRejection::HoldSession => Credential::HoldSession,
+        AfterRejection::Blocked => Credential::Blocked,
+    }
+}
+
+/// What the other kind of token brought.
+pub enum Other {
+    Given(Box<RecordingFacts>),
+    /// It does not do either.
+    Refused,
+    /// The platform did not answer the question.
+    Unanswered(Box<Failure>),
+    /// There is none at present.
+    NotHad,
+}
+
+pub async fn ask(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
+    let Some(source) = &lane.about.fallback else {
+        return Other::NotHad;
+    };
+    let token = tokio::select! {
+        () = shared.stop.cancelled() => return Other::NotHad,
+        token = source.token() => token,
+    };
+    let Ok(token) = token else {
+        return Other::NotHad;
+    };
+    let Some(answer) = lane.ask(shared, &sent.job, token.clone()).await else {
+        return Other::NotHad;
+    };
+    let session = as_session(lane, sent);
+    match answer.fetched {
+        Fetched::One(facts) => {
+            source.accepted(token.generation, &session);
+            Other::Given(facts)
+        }
+        Fetched::Page(_) => Other::Refused,
+        Fetched::Failed(failure) => match failure.record.class {
+            FailureClass::Unauthorized => {
+                reject(source.as_ref(), session, &token, &failure.record, true);
+                Other::NotHad
+            }
+            FailureClass::Throttled | FailureClass::Transient | FailureClass::InDoubt => {
+                Other::Unanswered(failure)
+            }
+            _ => Other::Refused,
+        },
+    }
+}

@@ -1,0 +1,146 @@
+//! What holds a tenant's recordings, in words: one sentence what is wrong, one what to change.
+
+use crate::engine::hold::Words;
+use crate::engine::words::{self, Client};
+use crate::model::{FailureClass, FailureRecord, Missing};
+use crate::platform::fetch::{FETCH_PERMISSIONS, FETCH_SCOPES};
+
+pub fn of(record: &FailureRecord, id: Option<String>, granted: Option<Vec<String>>) -> Words {
+    let client = Client { id, granted };
+    let name = client
+        .id
+        .as_ref()
+        .map_or("its client".to_owned(), |id| format!("client {id}"));
+    match (record.class, &record.missing) {
+        (FailureClass::Forbidden | FailureClass::PurviewPending, Some(Missing::Scope(scope))) => {
+            let granted = match client.granted.as_deref() {
+                None => String::new(),
+                Some([]) => " (granted: none)".to_owned(),
+                Some(scopes) => format!(" (granted: {})", scopes.join(" ")),
+            };
+            Words::new(
+                format!("recordings: its token lacks the scope {scope}{granted}"),
+                format!("Add it to {name}"),
+            )
+        }
+        (FailureClass::Forbidden, Some(Missing::Permission(permission))) => Words::new(
+            format!("recordings: its client lacks the permission {permission}"),
+            format!("Add it to a role of {name}"),
+        ),
+        (FailureClass::Forbidden, _) => Words::new(
+            format!(
+                "recordings: the platform forbids them ({})",
+                words::answer(record)
+            ),
+            format!(
+                "Check that {name} has the scopes {} and the permissions {}",
+                FETCH_SCOPES.join(" "),
+                FETCH_PERMISSIONS.join(", ")
+            ),
+        ),
+        (FailureClass::PurviewPending, _) => Words::new(
+            format!(
+                "recordings: refused for the purview of the token ({})",
+                words::answer(record)
+            ),
+            "Take the token of the tenant's own organisation",
+        ),
+        (FailureClass::Endpoint | FailureClass::Unrecognised, _) => Words::new(
+            format!(
+                "recordings: what answers does not know them ({})",
+                words::answer(record)
+            ),
+            "Check api_url, and path and list_path of its recordings",
+        ),
+        (FailureClass::Throttled, _) => Words::new(
+            format!(
+                "recordings: the platform asks for patience ({})",
+                words::answer(record)
+            ),
+            "",
+        ),
+        _ => Words::new(
+            format!(
+                "recordings: the platform is unreachable ({})",
+                words::answer(record)
+            ),
+            "",
+        ),
+    }
+}
+
+pub fn budget_used_up() -> Words {
+    Words::new("recordings: its request budget is used up", "")
+}
+
+pub fn other_organization(own: &str, named: &[String]) -> String {
+    format!(
+        "its token speaks for {}, the tenant is {own}",
+        named.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn record(class: FailureClass) -> FailureRecord {
+        FailureRecord {
+            at: Timestamp(0),
+            class,
+            status: Some(422),
+            code: Some("purview.mismatch".into()),
+            correlation_id: None,
+            fields: vec!["purview".into()],
+            missing: None,
+            message: "no match".into(),
+            body: String::new(),
+            token_generation: None,
+            token_fingerprint: None,
+            attempt: 1,
+            next_try_at: None,
+        }
+    }
+
+    #[test]
+    fn a_422_that_is_a_missing_scope_names_it_and_the_client() {
+        let record = FailureRecord {
+            missing: Some(Missing::Scope("screenshare:read screenshare:write".into())),
+            ..record(FailureClass::PurviewPending)
+        };
+        let granted = Some(vec!["analytics:screenrecordings:write".into()]);
+        assert_eq!(
+            of(&record, Some("5b1c9e".into()), granted).line(),
+            "recordings: its token lacks the scope screenshare:read screenshare:write \
+             (granted: analytics:screenrecordings:write). Add it to client 5b1c9e"
+        );
+    }
+
+    #[test]
+    fn every_block_says_what_to_change() {
+        for class in [
+            FailureClass::Forbidden,
+            FailureClass::PurviewPending,
+            FailureClass::Endpoint,
+            FailureClass::Unrecognised,
+        ] {
+            let words = of(&record(class), None, None);
+            assert!(!words.remedy.is_empty(), "{class}");
+            assert!(
+                words.reason.contains("422 purview.mismatch: no match"),
+                "{}",
+                words.reason
+            );
+        }
+        let forbidden = of(&record(FailureClass::Forbidden), None, None).remedy;
+        assert!(
+            forbidden.contains("screenshare:read screenshare:write"),
+            "{forbidden}"
+        );
+        assert!(
+            forbidden.contains("read:screen_recording, admin:screen_recording"),
+            "{forbidden}"
+        );
+    }
+}
