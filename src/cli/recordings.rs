@@ -31,6 +31,7 @@ enum Verb {
     /// Ask the platform for the metadata of recordings; durable when it returns
     #[command(after_help = "Example:\n  worker recordings fetch --tenant acme --since 7d")]
     Fetch {
+        /// Whose recordings
         #[arg(long)]
         tenant: TenantId,
         /// Those of this host's sessions in that time, and those that the platform lists
@@ -39,6 +40,7 @@ enum Verb {
         /// One id a line; - is standard input
         #[arg(long, value_name = "FILE")]
         ids: Option<PathBuf>,
+        /// The platform's names of recordings
         #[arg(value_name = "ID")]
         named: Vec<RecordingId>,
     },
@@ -54,6 +56,7 @@ enum Verb {
     /// Everything known of one recording
     #[command(after_help = "Example:\n  worker recordings show r-1")]
     Show {
+        /// The platform's name of the recording
         #[arg(value_name = "ID")]
         id: RecordingId,
         /// Only under this tenant
@@ -65,6 +68,7 @@ enum Verb {
     Export {
         #[command(flatten)]
         which: Which,
+        /// An object a line, or a table with a header line
         #[arg(long, value_enum, default_value_t = Format::Jsonl)]
         format: Format,
         /// Into this file, which must not exist; default: standard output
@@ -81,8 +85,10 @@ enum Format {
 
 #[derive(Debug, clap::Args)]
 struct Which {
+    /// Only this tenant's
     #[arg(long)]
     tenant: Option<TenantId>,
+    /// Only this session's
     #[arg(long)]
     session: Option<SessionId>,
     /// Not older than this

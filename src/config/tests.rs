@@ -405,7 +405,7 @@ fn included_files_add_tenants_with_their_own_lines_and_secrets() {
     fs::write(&file, format!("{second}\n[store]\npath = \"y\"\n")).unwrap();
     let error = load(&lookup).unwrap_err().to_string();
     assert!(
-        error.contains("globex.toml:22: unknown key \"store\""),
+        error.contains("globex.toml:23: unknown key \"store\""),
         "{error}"
     );
 

@@ -103,7 +103,7 @@ impl<'a> Listed<'a> {
             id = held.last_key_value().map_or(0, |(last, _)| last + 1);
             held.insert(
                 id,
-                json!({"tenant": subject.tenant, "session": subject.session, "sequence": subject.sequence}),
+                json!({"tenant": subject.tenant, "session": subject.session, "sequence": subject.sequences.map(|(first, _)| first)}),
             );
         });
         Self { held, id }

@@ -36,11 +36,14 @@ impl Fields {
         )
     }
 
-    pub(super) fn aim(&self) -> (Option<String>, Option<u64>) {
+    pub(super) fn aim(&self) -> (Option<String>, Option<(u64, u64)>) {
         let session = self.one("recording-session").ok().and_then(quoted);
-        let first = self.list("recording-parts").next();
-        let sequence = first.and_then(|item| item.split(';').next()?.parse().ok());
-        (session.map(str::to_owned), sequence)
+        let mut sequences = self
+            .list("recording-parts")
+            .map_while(|item| item.split(';').next()?.parse().ok());
+        let first = sequences.next();
+        let last = sequences.last().or(first);
+        (session.map(str::to_owned), first.zip(last))
     }
 
     fn one(&self, name: &str) -> Result<&str, Reply> {

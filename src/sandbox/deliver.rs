@@ -67,8 +67,9 @@ pub(super) enum Wanted {
 }
 
 impl Shape {
-    /// The session and first sequence that a request names, as far as they are readable: what fault rules match on.
-    pub(super) fn aim(&self) -> (Option<String>, Option<u64>) {
+    /// The session that a request names, and its first and last sequence, as far as they are readable: what fault rules
+    /// match on.
+    pub(super) fn aim(&self) -> (Option<String>, Option<(u64, u64)>) {
         match self {
             Self::Json(body) => {
                 let aim = body.as_ref().map_or((None, None), upload::aim);

@@ -46,7 +46,8 @@ pub(super) struct Subject<'a> {
     pub(super) place: Place,
     pub(super) tenant: Option<&'a str>,
     pub(super) session: Option<&'a str>,
-    pub(super) sequence: Option<u64>,
+    /// The first and the last that the request holds.
+    pub(super) sequences: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -132,9 +133,10 @@ impl Rule {
                 .session
                 .as_deref()
                 .is_none_or(|wanted| subject.session == Some(wanted))
-            && self
-                .sequence
-                .is_none_or(|wanted| subject.sequence == Some(wanted))
+            && self.sequence.is_none_or(|wanted| {
+                let held = subject.sequences;
+                held.is_some_and(|(first, last)| (first..=last).contains(&wanted))
+            })
     }
 
     fn ask(&mut self) -> Option<Action> {

@@ -152,13 +152,13 @@ impl Desk {
     pub(super) fn subject<'a>(
         &'a self,
         session: Option<&'a str>,
-        sequence: Option<u64>,
+        sequences: Option<(u64, u64)>,
     ) -> Subject<'a> {
         Subject {
             place: self.place,
             tenant: self.tenant.as_deref(),
             session,
-            sequence,
+            sequences,
         }
     }
 

@@ -47,7 +47,8 @@ pub(super) async fn put(
         headers: parts.headers,
         body,
     });
-    let subject = desk.subject(session.as_deref(), sequence);
+    let sequences = sequence.map(|sequence| (sequence, sequence));
+    let subject = desk.subject(session.as_deref(), sequences);
     desk.settle(subject, async |desk| {
         let (app, put) = (Arc::clone(&desk.app), Arc::clone(&put));
         let work = move || presign::put(&mut app.world(), &put, app.now());

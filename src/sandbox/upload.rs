@@ -54,15 +54,24 @@ pub(super) const MEMBERS: [&str; 12] = [
 pub(super) const PARTS_MAX: usize = 1024;
 pub(super) const GAPS_MAX: usize = 1024;
 
-/// The session and first sequence that a body names, as far as it is readable: what fault rules match on.
-pub(super) fn aim(body: &Value) -> (Option<&str>, Option<u64>) {
-    (
-        body.get("session").and_then(Value::as_str),
-        body.get("sequence").and_then(Value::as_u64),
-    )
+/// The session that a body names, and its first and last sequence, as far as it is readable: what fault rules match on.
+pub(super) fn aim(body: &Value) -> (Option<&str>, Option<(u64, u64)>) {
+    let session = body.get("session").and_then(Value::as_str);
+    let sequences = body.get("sequence").and_then(Value::as_u64).map(|first| {
+        let parts = body.get("parts").and_then(Value::as_array);
+        let last = parts.and_then(|parts| parts.last()?.get("sequence")?.as_u64());
+        (first, last.unwrap_or(first))
+    });
+    (session, sequences)
 }
 
 impl Upload {
+    /// The first and the last.
+    pub(super) fn sequences(&self) -> Option<(u64, u64)> {
+        let ends = self.parts.first().zip(self.parts.last());
+        ends.map(|(first, last)| (first.sequence, last.sequence))
+    }
+
     /// Reads `body`, which came under the idempotency key `header`.
     pub(super) fn read(body: &Value, header: &str) -> Result<Self, Reply> {
         let fields = Fields::of(body, "", &MEMBERS)?;

@@ -139,8 +139,8 @@ async fn deliver(
         .await
         .expect("parsing does not panic");
     let shape = Arc::new(shape);
-    let (session, sequence) = shape.aim();
-    let subject = desk.subject(session.as_deref(), sequence);
+    let (session, sequences) = shape.aim();
+    let subject = desk.subject(session.as_deref(), sequences);
     let under_way = match (&desk.tenant, &head.key) {
         (Some(tenant), Some(key)) => match InProgress::begin(&desk.app, tenant, key) {
             Some(mark) => Some(mark),

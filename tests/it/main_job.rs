@@ -35,8 +35,16 @@ fn lost_of_the_recording(site: &Site, stall_ms: u64, sabotage: &str) -> Vec<&'st
         .collect()
 }
 
-/// One tenant waits for the platform's 401 instead of renewing ahead.
-const ON_401: &str = "[tenants.globex.delivery]\nrefresh_policy = \"on_401\"\n";
+/// One tenant waits for the platform's 401 instead of renewing ahead. Chunk by chunk, so that tokens end under way.
+const ON_401: &str = "\
+[tenants.acme.delivery]
+group = \"off\"
+[tenants.globex.delivery]
+group = \"off\"
+refresh_policy = \"on_401\"
+[tenants.initech.delivery]
+group = \"off\"
+";
 
 #[test]
 fn a_recording_outlives_its_tokens_and_arrives_byte_for_byte() {

@@ -7,7 +7,9 @@ use crate::support::{Process, SESSIONS, Site, film, session_files};
 
 /// Acme and its fellows deliver over sockets, at the path that is the transport's own.
 fn site(token_life: &str) -> Site {
-    let site = Site::with(token_life, "[tenants.acme.delivery]\ngap_wait = \"1s\"\n");
+    // Chunk by chunk, so that a socket lives long enough to be troubled.
+    let delivery = "[tenants.acme.delivery]\ngap_wait = \"1s\"\ngroup = \"off\"\n";
+    let site = Site::with(token_life, delivery);
     site.configure(|text| {
         let text = text.replace("path = \"/api/v2/analytics/screenrecordings\"\n", "");
         text.replace("transport = \"json\"", "transport = \"websocket\"")

@@ -74,7 +74,7 @@ fn handshake(
         place: Place::Socket,
         tenant: tenant.as_deref(),
         session: None,
-        sequence: None,
+        sequences: None,
     };
     let trouble = match app.pick(Phase::Head, subject) {
         Some(Action::Answer(reply)) => return refuse(reply),
@@ -340,7 +340,7 @@ async fn work(app: &Arc<App>, tenant: &str, whole: Whole) -> Worked {
         place: Place::Deliver,
         tenant: Some(tenant),
         session: Some(&session),
-        sequence: Some(whole.upload.parts[0].sequence),
+        sequences: whole.upload.sequences(),
     };
     match app.pick(Phase::Body, subject) {
         Some(Action::Answer(reply)) => Worked::Answer(reply),

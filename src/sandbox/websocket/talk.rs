@@ -250,7 +250,7 @@ impl Talk {
             place: Place::Deliver,
             tenant: Some(&self.tenant),
             session: None,
-            sequence: None,
+            sequences: None,
         };
         let cut = match app.pick(Phase::Head, subject) {
             Some(Action::Answer(reply)) => return Err(reply),
