@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -303,6 +304,7 @@ fn build(deps: &EngineDeps) -> (Scheduler, Vec<LaneParts>) {
             target: Arc::clone(&lane.target),
             token: Arc::clone(&lane.token),
             platform: Arc::clone(&lane.platform),
+            pinned: AtomicBool::new(false),
         });
     }
     (core, parts)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::facts::Failure;
@@ -30,6 +31,7 @@ pub async fn delivered(
     let turn = turn.clone();
     shared
         .blocking(move |shared| {
+            pin(shared, &turn);
             let acked = match shared.lanes[turn.lane].platform.confirms() {
                 Some(_) => each(leases, Lease::confirm),
                 None => each(leases, Lease::ack),
@@ -43,6 +45,25 @@ pub async fn delivered(
             }
         })
         .await
+}
+
+/// A token that delivered shows whose it is: the tenant's next tokens must be of the same organisation.
+fn pin(shared: &Shared, turn: &Turn) {
+    let lane = &shared.lanes[turn.lane];
+    if lane.pinned.load(Ordering::Relaxed) {
+        return;
+    }
+    if shared.store.organisation(&turn.tenant).is_none() {
+        let Some(organization) = lane.token.organization() else {
+            return;
+        };
+        if let Err(error) = shared.store.pin_organisation(&turn.tenant, &organization) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(tenant = %turn.tenant, error, "whose the tokens are is not remembered");
+            return;
+        }
+    }
+    lane.pinned.store(true, Ordering::Relaxed);
 }
 
 pub async fn failed(

@@ -24,6 +24,8 @@ pub struct LaneParts {
     pub target: Arc<Target>,
     pub token: Arc<dyn TokenSource>,
     pub platform: Arc<dyn Platform>,
+    /// The store knows whose tokens these are, as far as they show it.
+    pub pinned: AtomicBool,
 }
 
 /// Why and how the engine is to end.

@@ -37,6 +37,8 @@ pub struct Workshop {
     pub chance: Arc<Chance>,
     /// Where rotated refresh tokens are kept.
     pub tokens: PathBuf,
+    /// Whose tokens were seen to be whose, for tenants that do not state it.
+    pub pinned: HashMap<TenantId, String>,
 }
 
 /// The slots of every tenant; equal requests share one.
@@ -45,7 +47,7 @@ pub struct Workshop {
 /// A token url that the client does not take, or no TLS.
 pub fn slots<'a>(
     tenants: impl Iterator<Item = &'a Tenant>,
-    workshop: &Workshop,
+    workshop: &'a Workshop,
 ) -> Result<HashMap<TenantId, Slots>, Refusal> {
     let tenants: Vec<&Tenant> = tenants.collect();
     let mut shelf = Shelf {
@@ -56,12 +58,14 @@ pub fn slots<'a>(
     };
     let mut slots = HashMap::new();
     for tenant in tenants {
+        let pinned = workshop.pinned.get(&tenant.id);
+        let organization = tenant.organization.as_ref().or(pinned);
         let of = |mint| Request {
             mint,
             http: &tenant.http,
             refresh: tenant.delivery.refresh,
             retry_on_401: tenant.delivery.retry_on_401,
-            organization: tenant.organization.as_deref(),
+            organization: organization.map(String::as_str),
         };
         let main = shelf.slot(of(&tenant.auth.mint))?;
         let fallback = match &tenant.auth.fallback {
@@ -259,6 +263,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             chance: Arc::new(Chance::seeded(1)),
             tokens: "tokens".into(),
+            pinned: HashMap::new(),
         };
         slots(config.tenants.values(), &workshop).unwrap()
     }
@@ -310,6 +315,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             chance: Arc::new(Chance::seeded(1)),
             tokens: "tokens".into(),
+            pinned: HashMap::new(),
         };
         let mut shelf = Shelf {
             workshop: &workshop,

@@ -72,6 +72,13 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
         clock: Arc::clone(&holder.clock),
         chance: Arc::clone(&chance),
         tokens: tokens_in(&holder.config.store.path),
+        pinned: tenants
+            .clone()
+            .filter_map(|tenant| {
+                let pinned = holder.store.organisation(&tenant.id)?;
+                Some((tenant.id.clone(), pinned))
+            })
+            .collect(),
     };
     let slots = slots(tenants, &workshop)?;
     let lanes = holder.config.tenants.values().map(|tenant| {

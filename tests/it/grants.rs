@@ -89,7 +89,7 @@ fn an_exchange_that_is_broken_says_which_link_and_what_to_change() {
             "acme",
             json!({"scopes": ["screenshare:read"]}),
             "had, and lacks analytics:screenrecordings:write (granted: screenshare:read)".to_owned(),
-            json!({"scopes": ["analytics:screenrecordings:write"]}),
+            json!({"scopes": ["analytics:screenrecordings:write", "screenshare:read"]}),
         ),
     ] {
         broken(&site, tenant, change, &sentence, mend);
@@ -306,6 +306,29 @@ fn a_token_of_another_organisation_is_not_sent_anywhere() {
         .tenant("globex", json!({"purviews": ["org-globex", "org-wanted"]}));
     site.sandbox
         .tenant("initech", json!({"organization": "org-wanted"}));
+    site.worker(&["drain"]).expect(0);
+    site.assert_all_delivered(2);
+}
+
+/// It was once pinned in the process alone, and forgotten with it.
+#[test]
+fn the_first_organisation_that_delivered_is_kept_over_a_restart() {
+    let site = Site::granted("mixed", 3, "1h");
+    site.sandbox.tenant("globex", json!({"claims": "jwt"}));
+    site.enqueue("globex", "s1", 0);
+    site.worker(&["drain"]).expect(0);
+    site.sandbox
+        .tenant("globex", json!({"organization": "org-moved"}));
+    site.enqueue("globex", "s1", 1);
+    site.worker(&["drain"]).expect(69);
+    let why = site.worker(&["why", "globex"]).out;
+    let sentence = "its token belongs to organisation org-moved, not org-globex";
+    assert!(why.contains(sentence), "{why}");
+    assert_eq!(site.sandbox.counted("delivered"), 1);
+    site.configure(|text| {
+        let table = "[tenants.globex]";
+        text.replace(table, &format!("{table}\norganization = \"org-moved\""))
+    });
     site.worker(&["drain"]).expect(0);
     site.assert_all_delivered(2);
 }
