@@ -6,6 +6,7 @@
 mod admission;
 mod commit;
 mod dead;
+mod durable;
 mod enqueue;
 mod error;
 mod frame;
@@ -99,6 +100,7 @@ impl Store {
         };
         let threads = vec![
             spawn("committer", commit::run)?,
+            spawn("syncer", durable::run)?,
             spawn("keeper", keeper::run)?,
         ];
         Ok(Self {
