@@ -10,6 +10,7 @@ TOOLS=(
     ffmpeg:ffmpeg            # records it, and judges what was reassembled
     strace:strace            # what is synced, and when
     systemd-analyze:systemd  # verifies the units
+    faketime:faketime        # sets the clock of one process
 )
 
 for tool in cargo cargo-fmt cargo-clippy; do

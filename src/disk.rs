@@ -5,12 +5,36 @@
 pub mod simulated;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, statvfs};
+
+/// A chunk's bytes, checked as they are read; a read error of kind `InvalidData` means that they are damaged.
+pub trait Payload: Read + Send {
+    /// From the first byte again.
+    ///
+    /// # Errors
+    /// Its source can be read only once, or not any more.
+    fn rewind(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Payload for io::Empty {
+    fn rewind(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Payload for io::Cursor<Vec<u8>> {
+    fn rewind(&mut self) -> io::Result<()> {
+        self.set_position(0);
+        Ok(())
+    }
+}
 
 /// An open file. All offsets are absolute; nothing moves a cursor.
 pub trait DiskFile: Send + Sync {

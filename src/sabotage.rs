@@ -22,8 +22,12 @@ pub enum Sabotage {
     UnlinkFirst,
     /// A note is not carried over when its segment goes.
     ForgetNotes,
+    /// Sessions are forgotten by what the wall clock says.
+    AgeByWallClock,
     /// The index never answers.
     HangIndex,
+    /// The index never ends the sync of its close.
+    HangClose,
     /// The index panics.
     PanicIndex,
     /// An unauthorized chunk is acknowledged away.
@@ -34,7 +38,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -44,7 +48,9 @@ impl Sabotage {
         Self::TrustPageCache,
         Self::UnlinkFirst,
         Self::ForgetNotes,
+        Self::AgeByWallClock,
         Self::HangIndex,
+        Self::HangClose,
         Self::PanicIndex,
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,

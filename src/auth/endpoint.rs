@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::answer::{self, ANSWER_BYTES_MAX, RawAnswer};
 use super::grant::{MintFailure, Minted};
+use crate::http::Reach;
 
 /// The whole request, from the first byte to the last. The slot has the same deadline around it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,34 +40,16 @@ pub struct TokenEndpoint {
 }
 
 /// A client fit for token requests to `url`: no redirects, which could carry a secret elsewhere, no
-/// retries of its own, bounded in time; through the proxies of the environment, but not to this host.
+/// retries of its own, bounded in time; by the tenant's own way.
 ///
 /// # Errors
 /// Where the TLS configuration is unusable.
-pub fn token_client(
-    tls: rustls::ClientConfig,
-    url: &str,
-) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder();
-    if is_loopback(url) {
-        builder = builder.no_proxy();
-    }
-    builder
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
+pub fn token_client(reach: &Reach, url: &str) -> Result<reqwest::Client, reqwest::Error> {
+    reach
+        .builder(url)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT)
-        .user_agent(concat!("reelay/", env!("CARGO_PKG_VERSION")))
         .build()
-}
-
-fn is_loopback(url: &str) -> bool {
-    let url = reqwest::Url::parse(url).ok();
-    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("");
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Debug for TokenEndpoint {
@@ -225,28 +207,4 @@ fn cause(error: &reqwest::Error) -> String {
         .filter(|c| !c.is_control())
         .take(CAUSE_CHARS_MAX)
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_addresses_of_this_host_are_asked_without_a_proxy() {
-        for near in [
-            "http://127.0.0.1:9/t",
-            "http://[::1]/t",
-            "http://localhost:8080/t",
-        ] {
-            assert!(is_loopback(near), "{near}");
-        }
-        for far in [
-            "https://login.example/t",
-            "http://127.0.0.1.example/",
-            "",
-            "localhost",
-        ] {
-            assert!(!is_loopback(far), "{far}");
-        }
-    }
 }

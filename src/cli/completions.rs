@@ -9,6 +9,7 @@ use super::{Cli, exit};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  worker completions bash")]
 pub struct Args {
+    /// Which one
     shell: clap_complete::Shell,
 }
 

@@ -65,6 +65,7 @@ enum Verb {
     Export {
         #[command(flatten)]
         which: Meant,
+        /// The directory, made if need be; no file in it is replaced
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
@@ -72,8 +73,11 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 struct Meant {
+    /// Only this tenant's
     tenant: Option<TenantId>,
+    /// Only this session's
     session: Option<SessionId>,
+    /// Only this one
     sequence: Option<u64>,
 }
 

@@ -14,6 +14,7 @@ use crate::control::{Access, Code, Reach, Refusal};
 use crate::model::{SessionId, TenantId};
 
 use super::desk::{Desk, span};
+use super::out::bounded;
 use super::payload::{self, Origin, Payload};
 use super::progress::Progress;
 use super::stop::Stop;
@@ -41,7 +42,7 @@ pub struct Args {
     /// How much recording each file holds
     #[arg(long, value_name = "SPAN", value_parser = span)]
     duration: Option<Duration>,
-    /// [default: from the file's name]
+    /// What the files hold, such as video/mp4 [default: from the file's name]
     #[arg(long, value_name = "TYPE")]
     media_type: Option<String>,
     /// The session ends with the last file
@@ -180,7 +181,8 @@ impl Offer<'_> {
 }
 
 fn told(origin: &Origin, answer: &Result<EnqueuedView, Refusal>, desk: &Desk) {
-    let file = origin.shown();
+    let shown = origin.shown();
+    let file = bounded(&shown);
     match answer {
         Ok(view) if desk.out.json => {
             let mut object = json!({ "file": file });
@@ -196,7 +198,9 @@ fn told(origin: &Origin, answer: &Result<EnqueuedView, Refusal>, desk: &Desk) {
             let message = render::refused(&file, &refusal.message);
             super::out::trouble(&message);
             if desk.out.json {
-                desk.out.object(&json!({"file": file, "error": refusal}));
+                let message = bounded(&refusal.message);
+                let error = json!({"code": refusal.code, "message": message});
+                desk.out.object(&json!({"file": file, "error": error}));
             }
         }
     }

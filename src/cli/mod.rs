@@ -20,6 +20,7 @@ mod render;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod sessions;
 mod stats;
 mod stop;
 mod tenants;
@@ -27,6 +28,7 @@ mod tenants;
 mod tests;
 mod why;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use desk::{Desk, Global};
-use out::trouble;
+use out::{bounded, trouble};
 use stop::Stop;
 
 /// A durable upload queue for screen recordings.
@@ -64,6 +66,7 @@ enum Command {
     Stats(stats::Args),
     Why(why::Args),
     Tenants(tenants::Args),
+    Sessions(sessions::Args),
     Dead(dead::Args),
     Check(check::Args),
     Fsck(fsck::Args),
@@ -77,6 +80,11 @@ enum Command {
 
 /// Runs the command that the arguments name, to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    #[cfg(feature = "sandbox")]
+    if !crate::demo::end_with_parent() {
+        trouble("the demo that started this is gone");
+        return ExitCode::from(exit::INTERNAL);
+    }
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(arguments)));
     ExitCode::from(ended.unwrap_or(exit::INTERNAL))
 }
@@ -85,13 +93,17 @@ fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing help fails only if nobody reads it.
-            let _ = error.print();
-            return if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::DONE
-            };
+            if !error.use_stderr() {
+                // Printing help fails only if nobody reads it.
+                let _ = error.print();
+                return exit::DONE;
+            }
+            let text = error.to_string();
+            match bounded(&text) {
+                Cow::Borrowed(_) => drop(error.print()),
+                Cow::Owned(text) => trouble(&text),
+            }
+            return exit::USAGE;
         }
     };
     let desk = Desk::new(cli.global);
@@ -120,6 +132,7 @@ fn of_command(command: Command, desk: &Desk) -> Result<u8, Stop> {
         Command::Stats(_) => stats::run(desk),
         Command::Why(args) => why::run(args, desk),
         Command::Tenants(args) => tenants::run(args, desk),
+        Command::Sessions(args) => sessions::run(args, desk),
         Command::Dead(args) => dead::run(args, desk),
         Command::Check(args) => check::run(args, desk),
         Command::Fsck(args) => fsck::run(args, desk),

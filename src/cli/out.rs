@@ -1,6 +1,7 @@
 //! What a command prints: text or JSON on standard output, trouble on standard error. A reader that went
 //! away (a closed pipe) is not an error of the command.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
@@ -59,5 +60,48 @@ fn print(text: &str) {
 
 /// Printed whatever the options.
 pub fn trouble(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+    let _ = writeln!(std::io::stderr().lock(), "{}", bounded(text.trim_end()));
+}
+
+/// No line of a message needs more; one that has more echoes somebody's input.
+const LINE_MAX: usize = 1_000;
+/// What is left of such a line: where it begins, and the complaint at its end.
+const LINE_HEAD: usize = 160;
+const LINE_TAIL: usize = 240;
+
+/// A message without overlong lines: what was refused is not echoed whole.
+pub fn bounded(text: &str) -> Cow<'_, str> {
+    if text.lines().all(|line| line.len() <= LINE_MAX) {
+        return Cow::Borrowed(text);
+    }
+    let lines: Vec<_> = text.lines().map(line).collect();
+    Cow::Owned(lines.join("\n"))
+}
+
+fn line(line: &str) -> Cow<'_, str> {
+    if line.len() <= LINE_MAX {
+        return Cow::Borrowed(line);
+    }
+    let head = &line[..line.floor_char_boundary(LINE_HEAD)];
+    let tail = &line[line.ceil_char_boundary(line.len() - LINE_TAIL)..];
+    Cow::Owned(format!("{head}…{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_echoes_too_much_keeps_its_beginning_and_its_complaint() {
+        let name = "é".repeat(10_000);
+        let text = format!("first\ninvalid value '{name}': tenant has 10000 characters\nlast");
+        let bounded = bounded(&text);
+        assert!(bounded.len() < 600, "{bounded}");
+        assert!(bounded.starts_with("first\ninvalid value 'é"), "{bounded}");
+        assert!(
+            bounded.ends_with("tenant has 10000 characters\nlast"),
+            "{bounded}"
+        );
+        assert_eq!(super::bounded("as it is"), "as it is");
+    }
 }

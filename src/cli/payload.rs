@@ -3,7 +3,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read, Seek};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::control::{Code, Refusal};
@@ -84,7 +84,11 @@ pub fn spool(
     let failed = |what: &str, error: io::Error| {
         Refusal::new(Code::Storage, format!("standard input: {what}: {error}"))
     };
-    std::fs::create_dir_all(beside)
+    // As private as the store makes it: it may be this that makes it.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(beside)
         .map_err(|error| failed("making the store's directory", error))?;
     let mut spool = tempfile::spooled_tempfile_in(IN_MEMORY, beside);
     let bytes = io::copy(&mut input.take(limit.saturating_add(1)), &mut spool)
@@ -251,6 +255,10 @@ mod tests {
         let mut bytes = Vec::new();
         payload.reader.read_to_end(&mut bytes).unwrap();
         assert_eq!((bytes.as_slice(), payload.bytes), (&b"1234"[..], 4));
+        let private = dir.path().join("store");
+        spool(&mut &b"1"[..], 4, &private, Timestamp(0)).unwrap();
+        assert_eq!(fs::metadata(&private).unwrap().mode() & 0o777, 0o700);
+        fs::remove_dir(&private).unwrap();
         // Neither a long one nor a short one leaves a name behind.
         let long = vec![1; IN_MEMORY + 1];
         let kept = spooled(&long, u64::MAX).unwrap();

@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::control::{Code, Refusal};
 
 use super::exit;
+use super::out::bounded;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
@@ -22,7 +23,8 @@ impl Stop {
 }
 
 impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
+    fn from(mut refusal: Refusal) -> Self {
+        refusal.message = bounded(&refusal.message).into_owned();
         Self {
             exit: exit::of_refusal(refusal.code),
             refusal,

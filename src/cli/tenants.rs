@@ -24,10 +24,16 @@ enum Verb {
     List,
     /// Send nothing for a tenant until it is resumed; its chunks are kept
     #[command(after_help = "Example:\n  worker tenants pause acme")]
-    Pause { tenant: TenantId },
+    Pause {
+        /// Which one
+        tenant: TenantId,
+    },
     /// Go on sending, and try at once what was blocked
     #[command(after_help = "Example:\n  worker tenants resume acme")]
-    Resume { tenant: TenantId },
+    Resume {
+        /// Which one
+        tenant: TenantId,
+    },
 }
 
 pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {

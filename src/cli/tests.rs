@@ -19,6 +19,24 @@ fn commands(command: &clap::Command, path: &str, into: &mut Vec<(String, clap::C
 }
 
 #[test]
+fn every_argument_says_what_it_is() {
+    let mut all = Vec::new();
+    commands(&Cli::command(), "", &mut all);
+    let mut silent = Vec::new();
+    for (path, command) in all {
+        for argument in command.get_arguments() {
+            let help = argument.get_help().map(ToString::to_string);
+            // A default alone tells nobody what the argument is.
+            let says = help.is_some_and(|help| !help.is_empty() && !help.starts_with('['));
+            if !says {
+                silent.push(format!("{path} {}", argument.get_id()));
+            }
+        }
+    }
+    assert!(silent.is_empty(), "without help: {silent:?}");
+}
+
+#[test]
 fn every_help_has_one_copyable_example_of_its_own_command() {
     let mut all = Vec::new();
     commands(&Cli::command(), "", &mut all);

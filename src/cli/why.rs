@@ -11,8 +11,11 @@ use super::{exit, render};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  worker why acme")]
 pub struct Args {
+    /// Whose chunks wait
     tenant: TenantId,
+    /// One of its sessions
     session: Option<SessionId>,
+    /// One chunk of that session
     sequence: Option<u64>,
 }
 

@@ -4,6 +4,7 @@
 mod auth;
 mod complaint;
 mod delivery;
+mod http;
 mod nearest;
 mod read;
 mod secret;
@@ -23,6 +24,7 @@ use crate::store;
 pub use auth::{Auth, Grant};
 pub use complaint::{Complaint, ConfigError};
 pub use delivery::{Delivery, OnDead, Refresh};
+pub use http::Http;
 pub use read::{Lookup, load, load_text};
 pub use secret::SecretFile;
 pub use tenant::{Tenant, Transport};
@@ -81,11 +83,19 @@ impl Config {
         names.join(", ")
     }
 
-    /// What is wrong with the secret files now. Checked by whoever is about to need them.
+    /// What is wrong with the secret and certificate files now. Checked by whoever is about to need them.
     pub fn secret_findings(&self) -> Vec<String> {
+        let mut ways: Vec<&Http> = Vec::new();
+        for tenant in self.tenants.values() {
+            if !ways.contains(&&tenant.http) {
+                ways.push(&tenant.http);
+            }
+        }
+        let ways = ways.into_iter().filter_map(|way| way.reach().err());
         self.tenants
             .values()
             .filter_map(|tenant| tenant.auth.client_secret_file.finding())
+            .chain(ways)
             .collect()
     }
 }

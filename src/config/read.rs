@@ -10,6 +10,7 @@ use crate::auth::SecretPlaces;
 use crate::model::{HostName, TenantId};
 
 use super::complaint::{Complaint, ConfigError, Log};
+use super::http::{self, Http};
 use super::section::Section;
 use super::tenant::{self, Place, Tenant};
 use super::{Config, Pool, StoreConfig};
@@ -108,16 +109,17 @@ pub fn load_text(
     path: &Path,
     credentials: Option<&Path>,
 ) -> Result<Config, ConfigError> {
-    let place = place_of(path, credentials);
+    let place = place_of(path, credentials, Http::default());
     let mut tenants = Tenants::default();
     let log = Log::new(path.display().to_string(), text);
-    let main = parse(text, &log, |top| main_file(top, &place, &mut tenants));
+    let main = parse(text, &log, |top| main_file(top, place, &mut tenants));
     #[cfg(test)]
     super::tests::KNOWN.with(|known| known.borrow_mut().extend(log.known.take()));
     let mut complaints = log.into_complaints();
     if let Some(main) = &main {
         for include in &main.includes {
-            included(include, &place, &mut tenants, &mut complaints);
+            let place = &main.place;
+            included(include, place, &mut tenants, &mut complaints);
         }
     }
     let made = main.filter(|_| complaints.is_empty()).and_then(|main| {
@@ -132,12 +134,13 @@ pub fn load_text(
     made.ok_or(ConfigError::Wrong(complaints))
 }
 
-fn place_of(file: &Path, credentials: Option<&Path>) -> Place {
+fn place_of(file: &Path, credentials: Option<&Path>, http: Http) -> Place {
     Place {
         secrets: SecretPlaces {
             beside_config: file.parent().unwrap_or(Path::new("")).to_owned(),
             credentials: credentials.map(Path::to_owned),
         },
+        http,
     }
 }
 
@@ -164,6 +167,8 @@ struct Main {
     host: Option<HostName>,
     pool: Pool,
     includes: Vec<Include>,
+    /// What is around the tenants of every file, but for where it stands.
+    place: Place,
 }
 
 struct Include {
@@ -179,8 +184,12 @@ struct Tenants {
     seen: BTreeMap<String, String>,
 }
 
-fn main_file(top: &Section<'_, '_>, place: &Place, tenants: &mut Tenants) -> Main {
-    let main = Main {
+fn main_file(top: &Section<'_, '_>, mut place: Place, tenants: &mut Tenants) -> Main {
+    if let Some(section) = top.section("http") {
+        place.http = http::read(section, &place.http, &place);
+    }
+    read_tenants(top, &place, tenants);
+    Main {
         store: store(top.section("store"), &place.secrets.beside_config),
         host: host(top),
         pool: pool(top.section("pool")),
@@ -192,9 +201,8 @@ fn main_file(top: &Section<'_, '_>, place: &Place, tenants: &mut Tenants) -> Mai
             };
             found.value.into_iter().map(include).collect()
         }),
-    };
-    read_tenants(top, place, tenants);
-    main
+        place,
+    }
 }
 
 fn read_tenants(top: &Section<'_, '_>, place: &Place, tenants: &mut Tenants) {
@@ -325,7 +333,8 @@ fn included(
             continue;
         };
         let log = Log::new(shown, &text);
-        let place = place_of(&path, place.secrets.credentials.as_deref());
+        let credentials = place.secrets.credentials.as_deref();
+        let place = place_of(&path, credentials, place.http.clone());
         parse(&text, &log, |top| read_tenants(top, &place, tenants));
         complaints.extend(log.into_complaints());
     }

@@ -6,6 +6,7 @@ use crate::platform::{ReceiptPolicy, region};
 
 use super::auth::{self, Auth};
 use super::delivery::{self, Delivery};
+use super::http::{self, Http};
 use super::section::Section;
 
 /// A tenant, complete and plausible.
@@ -19,6 +20,7 @@ pub struct Tenant {
     pub path: String,
     pub transport: Transport,
     pub receipt: ReceiptPolicy,
+    pub http: Http,
     pub auth: Auth,
     pub delivery: Delivery,
 }
@@ -28,14 +30,32 @@ pub struct Tenant {
 pub enum Transport {
     #[default]
     Json,
+    Binary,
+    Presigned,
 }
 
-/// The first of the two paths seen in the field.
-pub const DEFAULT_PATH: &str = "/api/v2/analytics/screenrecordings";
+impl Transport {
+    const WORDS: [(&str, Self); 3] = [
+        ("json", Self::Json),
+        ("binary", Self::Binary),
+        ("presigned", Self::Presigned),
+    ];
+
+    /// Where its requests go; of json, the first of the two paths seen in the field.
+    fn default_path(self) -> &'static str {
+        match self {
+            Self::Json => "/api/v2/analytics/screenrecordings",
+            Self::Binary => "/api/v2/analytics/screenrecordings/content",
+            Self::Presigned => "/api/v2/uploads/recordings",
+        }
+    }
+}
 
 /// What is around a tenant's table.
 pub struct Place {
     pub secrets: SecretPlaces,
+    /// The common table.
+    pub http: Http,
 }
 
 /// Reads a tenant; `None` if a complaint was made that leaves it incomplete.
@@ -48,10 +68,10 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         }
     };
     let (api_url, token_url) = urls(&section);
-    let path = path(&section);
     let transport = section
-        .choice("transport", &[("json", Transport::Json)])
+        .choice("transport", &Transport::WORDS)
         .unwrap_or_default();
+    let path = path(&section, transport);
     let receipt = section
         .choice(
             "receipt",
@@ -73,6 +93,10 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
             None
         }
     };
+    let http = match section.section("http") {
+        Some(own) => http::read(own, &place.http, place),
+        None => place.http.clone(),
+    };
     let delivery = section
         .section("delivery")
         .map_or_else(Delivery::default, delivery::read);
@@ -84,6 +108,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         path: path?,
         transport,
         receipt,
+        http,
         auth: auth?,
         delivery,
     })
@@ -144,9 +169,9 @@ fn check_url(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn path(section: &Section<'_, '_>) -> Option<String> {
+fn path(section: &Section<'_, '_>, transport: Transport) -> Option<String> {
     let Some(found) = section.text("path") else {
-        return (!section.has("path")).then(|| DEFAULT_PATH.to_owned());
+        return (!section.has("path")).then(|| transport.default_path().to_owned());
     };
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '\\');
     if !found.value.starts_with('/') || !found.value.chars().all(plain) {

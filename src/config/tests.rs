@@ -25,6 +25,9 @@ name = "rec-017"
 [pool]
 workers = 16
 
+[http]
+proxy_url = "direct"
+
 [tenants.acme]
 api_url   = "https://api.example.com/"
 token_url = "https://login.example.com/oauth/token"
@@ -36,6 +39,9 @@ grant              = "client_credentials"
 client_id          = "5b1c9e"
 client_secret_file = "acme.secret"
 scopes             = ["analytics:screenrecordings:write"]
+
+[tenants.acme.http]
+proxy_url = "http://proxy.example.com:3128"
 
 [tenants.acme.delivery]
 order       = "session"
@@ -198,7 +204,7 @@ fn included_files_add_tenants_with_their_own_lines_and_secrets() {
     fs::write(&file, format!("{second}\n[store]\npath = \"y\"\n")).unwrap();
     let error = load(&lookup).unwrap_err().to_string();
     assert!(
-        error.contains("globex.toml:17: unknown key \"store\""),
+        error.contains("globex.toml:20: unknown key \"store\""),
         "{error}"
     );
 
@@ -241,6 +247,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
             "`store`",
             "`host`",
             "`pool`",
+            "`http`",
             "`tenants`",
             "`auth`",
             "`delivery`",

@@ -139,6 +139,7 @@ mod tests {
             reason: String::new(),
             until: None,
             since: Some("2026-03-01T02:14:00.000Z".into()),
+            last: None,
         };
         let mut full = FullWords {
             what: "50.0 of 50.0 GiB",

@@ -2,13 +2,17 @@
 //! line on a store that it opened itself: the same code, so the same answer. Blocking.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::model::{ChunkKey, FailureRecord, SessionKey, Snapshot, TenantId, WorkersView};
-use crate::store::{DeadFilter, DeadLetter, Redriven, StoreError, StoreView};
+use crate::model::{
+    ChunkKey, FailureRecord, GapReason, SessionKey, Snapshot, TenantId, WorkersView,
+};
+use crate::store::{DeadFilter, DeadLetter, Head, Redriven, StoreError, StoreView};
 
 use super::holds;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
+use super::sessions;
 use super::snapshot::{self, Sources};
 use super::why::{self, Facts};
 use super::wire::{DeadMeta, DeadView, Moved, Reply, Request, SessionWhy, Which, WhyReply};
@@ -65,6 +69,7 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
         Request::Purge { which } => {
             moved(holder, which, |key| holder.store.purge(key)).map(Reply::Purged)
         }
+        Request::Sessions { ask } => sessions::answer(holder, ask),
         Request::Fsck {} => Ok(Reply::Fsck(holder.store.fsck()?)),
         Request::HandOver {} => match &holder.running {
             Some(running) if running.hand_over() => Ok(Reply::HandingOver {}),
@@ -77,6 +82,22 @@ pub fn answer(holder: &Holder, request: Request) -> Result<Reply, Refusal> {
             Code::Unsupported,
             "this needs a running engine",
         )),
+    }
+}
+
+/// The store and the lanes of one moment, looked at once for all of an answer.
+struct Look {
+    view: StoreView,
+    lanes: BTreeMap<TenantId, Lane>,
+}
+
+impl Look {
+    fn at(holder: &Holder) -> Self {
+        let view = holder.store.view();
+        Self {
+            lanes: lanes(holder, &view),
+            view,
+        }
     }
 }
 
@@ -102,12 +123,15 @@ fn lanes(holder: &Holder, view: &StoreView) -> BTreeMap<TenantId, Lane> {
 }
 
 pub fn snapshot(holder: &Holder) -> Snapshot {
+    snapshot_of(holder, &Look::at(holder))
+}
+
+fn snapshot_of(holder: &Holder, look: &Look) -> Snapshot {
+    let view = &look.view;
     let workers = holder
         .running
         .as_ref()
         .map_or_else(WorkersView::default, |running| running.workers());
-    // Once for all of it: a view asks the index for every tenant's ages.
-    let view = holder.store.view();
     let quota = view.quota_bytes.saturating_sub(view.used_bytes);
     let disk = view
         .free_bytes
@@ -117,8 +141,8 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
     drop(trend);
     snapshot::assemble(&Sources {
         host: holder.config.host.as_str(),
-        lanes: &lanes(holder, &view),
-        view: &view,
+        lanes: &look.lanes,
+        view,
         eta_full_s,
         workers,
         now: holder.clock.wall(),
@@ -126,10 +150,8 @@ pub fn snapshot(holder: &Holder) -> Snapshot {
 }
 
 /// A tenant that is neither configured nor in the store is a typing error.
-fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
-    if holder.config.tenants.contains_key(tenant)
-        || lanes(holder, &holder.store.view()).contains_key(tenant)
-    {
+pub fn known(holder: &Holder, tenant: &TenantId) -> Result<(), Refusal> {
+    if holder.config.tenants.contains_key(tenant) || Look::at(holder).lanes.contains_key(tenant) {
         return Ok(());
     }
     Err(unknown_tenant(holder, tenant.as_str()))
@@ -179,22 +201,21 @@ fn resume(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
     Ok(Reply::Resumed { tenant, removed })
 }
 
-fn why(
+pub fn why(
     holder: &Holder,
     tenant: TenantId,
     session: Option<SessionKey>,
     sequence: Option<u64>,
 ) -> Result<WhyReply, Refusal> {
-    let snapshot = snapshot(holder);
-    let view = snapshot
+    let mut look = Look::at(holder);
+    let view = snapshot_of(holder, &look)
         .tenants
-        .get(tenant.as_str())
-        .cloned()
+        .remove(tenant.as_str())
         .unwrap_or_default();
-    let lane = lanes(holder, &holder.store.view())
-        .remove(&tenant)
-        .unwrap_or_default();
-    let mut last_failure = lane.last_failure.map(|(_, record)| record);
+    let lane = look.lanes.remove(&tenant).unwrap_or_default();
+    // What closes the gate explains more than what failed before it closed.
+    let of_hold = why::strongest(&view.gate).and_then(|hold| hold.last.clone());
+    let mut last_failure = of_hold.or(lane.last_failure.map(|(_, record)| record));
     let mut of_session = None;
     if let Some(session) = session {
         let (about, record) = session_why(holder, &session, sequence)?;
@@ -203,17 +224,23 @@ fn why(
     } else if last_failure.is_none() {
         last_failure = newest_of_heads(holder, &tenant)?;
     }
+    let running = holder.running.is_some();
+    if !running && let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone.
+        failure.next_try_at = None;
+    }
     let outlook = why::outlook(&Facts {
         tenant: &tenant,
         gate: &view.gate,
         backlog: view.counts.backlog(),
         dead: view.counts.dead,
         session: of_session.as_ref(),
-        running: holder.running.is_some(),
+        running,
         now: holder.clock.wall(),
     });
     Ok(WhyReply {
         configured: holder.config.tenants.contains_key(&tenant),
+        running,
         gate: view.gate,
         token: view.token,
         backlog: view.counts.backlog(),
@@ -241,6 +268,7 @@ fn session_why(
         failures: 0,
         crashes: 0,
         ready_in_s: 0,
+        gap_wait_s: 0,
         behind: None,
     };
     let Some(sequence) = sequence else {
@@ -262,12 +290,26 @@ fn session_why(
             about.failures = head.failures;
             about.crashes = head.crashes;
             about.ready_in_s = head.ready_in.as_secs();
+            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
         }
         Some(head) if head.sequence < sequence => about.behind = Some(head.sequence),
         _ => {}
     }
     let history = holder.store.history(&key)?;
     Ok((about, history.last().cloned()))
+}
+
+/// How long the head still waits for sequences before it that may come.
+fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
+    let mut missing = head.gaps.iter().map(|gap| gap.reason);
+    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
+    match holder.config.tenants.get(&session.tenant) {
+        Some(tenant) if waits => {
+            let waited = holder.clock.wall().since(head.accepted_at);
+            tenant.delivery.gap_wait.saturating_sub(waited)
+        }
+        _ => Duration::ZERO,
+    }
 }
 
 /// Without an engine nobody remembers the lane's newest failure: it is looked up at the heads of the

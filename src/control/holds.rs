@@ -1,6 +1,7 @@
 //! Holds as the store keeps them, read back into what is shown: what a lane's gate is when no engine runs.
 
-use crate::model::{GateState, GateView, HoldView, Route, TenantId, Timestamp};
+use crate::engine::stored_hold_view;
+use crate::model::{GateState, GateView, HoldView, TenantId, Timestamp};
 use crate::store::{HoldKey, StoredHold};
 
 /// The name of the hold that `worker tenants pause` sets: kind and route, as the engine spells them.
@@ -29,7 +30,7 @@ pub fn gate(tenant: &TenantId, configured: bool, holds: &[StoredHold], now: Time
         .iter()
         .filter(|hold| hold.key.tenant == *tenant)
         .filter(|hold| hold.left.is_none_or(|left| !left.is_zero()))
-        .map(|hold| view(hold, now))
+        .map(|hold| stored_hold_view(hold, now))
         .collect();
     if !configured {
         views.push(HoldView {
@@ -38,6 +39,7 @@ pub fn gate(tenant: &TenantId, configured: bool, holds: &[StoredHold], now: Time
             reason: format!("no [tenants.{tenant}] in the configuration"),
             until: None,
             since: None,
+            last: None,
         });
     }
     GateView {
@@ -55,32 +57,6 @@ pub fn state(holds: &[HoldView]) -> GateState {
         GateState::Open
     } else {
         GateState::Paused
-    }
-}
-
-fn view(hold: &StoredHold, now: Timestamp) -> HoldView {
-    let (kind, route) = hold
-        .key
-        .name
-        .split_once(':')
-        .unwrap_or((&hold.key.name, ""));
-    let route = match route {
-        "deliver" => Some(Route::Deliver),
-        "fetch" => Some(Route::Fetch),
-        "store_host" => Some(Route::StoreHost),
-        _ => None,
-    };
-    // What is wrong, and in a second line what to change.
-    let (reason, remedy) = hold.reason.split_once('\n').unwrap_or((&hold.reason, ""));
-    HoldView {
-        kind: kind.to_owned(),
-        route,
-        reason: match remedy {
-            "" => reason.to_owned(),
-            remedy => format!("{reason}. {remedy}"),
-        },
-        until: hold.left.map(|left| now.saturating_add(left).to_string()),
-        since: Some(hold.set_at.to_string()),
     }
 }
 
@@ -125,23 +101,6 @@ mod tests {
         assert_eq!(
             gate(&other, true, &[hold("operator:all", None)], now).state,
             GateState::Open
-        );
-    }
-
-    #[test]
-    fn a_stored_hold_shows_its_route_and_when_it_ends() {
-        let acme = "acme".parse().unwrap();
-        let view = gate(
-            &acme,
-            true,
-            &[hold("throttled:deliver", Some(90))],
-            Timestamp(0),
-        );
-        assert_eq!(view.holds[0].route, Some(Route::Deliver));
-        assert_eq!(view.holds[0].reason, "why. do");
-        assert_eq!(
-            view.holds[0].until.as_deref(),
-            Some("1970-01-01T00:01:30.000Z")
         );
     }
 }

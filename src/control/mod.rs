@@ -9,6 +9,7 @@ pub mod holds;
 pub mod refusal;
 pub mod running;
 pub mod server;
+pub mod sessions;
 pub mod snapshot;
 pub mod socket;
 #[cfg(test)]

@@ -98,6 +98,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let code = match &error {
             StoreError::Closing => Code::Closing,
+            StoreError::OtherOrganisation { .. } => Code::Conflict,
             StoreError::IndexLost { .. }
             | StoreError::Io(_)
             | StoreError::Latched(_)

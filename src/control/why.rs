@@ -57,6 +57,10 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         };
         return outlook("nothing waits to be delivered".to_owned(), remedy);
     }
+    if facts.session.is_some_and(|it| it.sequence.is_none()) {
+        let text = "nothing of this session waits to be delivered";
+        return outlook(text.to_owned(), String::new());
+    }
     if !facts.running {
         return outlook(
             "nothing is sent: no worker runs on this store".to_owned(),
@@ -73,12 +77,20 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
             let wait = words::span(std::time::Duration::from_secs(session.ready_in_s));
             return outlook(format!("it is sent again in {wait}"), String::new());
         }
+        if session.gap_wait_s > 0 {
+            let wait = words::span(std::time::Duration::from_secs(session.gap_wait_s));
+            let text = format!("a missing sequence before it is waited for, {wait} at most");
+            return outlook(text, String::new());
+        }
     }
     outlook("it is being sent".to_owned(), String::new())
 }
 
 fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
     let tenant = facts.tenant;
+    if !facts.running && matches!(hold.kind.as_str(), "blocked" | "outage" | "throttled") {
+        return with_nobody(hold, facts);
+    }
     let resume = format!("worker tenants resume {tenant}");
     let when = hold
         .until
@@ -86,8 +98,7 @@ fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
         .map(|until| words::moment_of(until, facts.now));
     let at = |verb: &str| match &when {
         Some(when) => format!("{verb} at {when}"),
-        None if facts.running => format!("{verb} soon, by itself"),
-        None => "the next worker run or drain tries at once".to_owned(),
+        None => format!("{verb} soon, by itself"),
     };
     let (next, remedy) = match hold.kind.as_str() {
         "not_configured" => (
@@ -108,6 +119,31 @@ fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
     Outlook { next, remedy }
 }
 
+/// No hold ends by itself where nobody works on the store.
+fn with_nobody(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
+    let nobody = "nobody delivers now: no worker runs on this store";
+    let start = "worker run, or once: worker drain";
+    let until = hold.until.as_deref();
+    let (then, remedy) = match (hold.kind.as_str(), until) {
+        ("blocked", _) => (
+            "the next one tries at once".to_owned(),
+            format!("cure what the reason names; then: {start}"),
+        ),
+        ("throttled", Some(until)) => (
+            format!(
+                "the next one waits until {}",
+                words::moment_of(until, facts.now)
+            ),
+            start.to_owned(),
+        ),
+        _ => ("the next one tries at once".to_owned(), start.to_owned()),
+    };
+    Outlook {
+        next: format!("{nobody}; {then}"),
+        remedy,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,10 +156,20 @@ mod tests {
             reason: "r".into(),
             until: until.map(str::to_owned),
             since: None,
+            last: None,
         }
     }
 
     fn look(holds: Vec<HoldView>, backlog: u64, running: bool) -> Outlook {
+        look_at(holds, backlog, running, None)
+    }
+
+    fn look_at(
+        holds: Vec<HoldView>,
+        backlog: u64,
+        running: bool,
+        session: Option<&SessionWhy>,
+    ) -> Outlook {
         let gate = GateView {
             state: GateState::Open,
             holds,
@@ -136,7 +182,7 @@ mod tests {
                 bytes: 0,
             },
             dead: Count::default(),
-            session: None,
+            session,
             running,
             now: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
         })
@@ -161,14 +207,57 @@ mod tests {
 
     #[test]
     fn a_blocked_tenant_is_told_who_tries_next_and_what_to_cure() {
-        let blocked = || vec![hold("blocked", None)];
-        let outlook = look(blocked(), 5, false);
-        assert_eq!(outlook.next, "the next worker run or drain tries at once");
+        let outlook = look(vec![hold("blocked", None)], 5, true);
+        assert_eq!(outlook.next, "the next try is soon, by itself");
         assert!(outlook.remedy.ends_with("worker tenants resume acme"));
-        assert_eq!(
-            look(blocked(), 5, true).next,
-            "the next try is soon, by itself"
-        );
+    }
+
+    #[test]
+    fn where_nobody_works_every_hold_says_so_and_how_to_start() {
+        for (kind, until, then) in [
+            ("blocked", None, "the next one tries at once"),
+            ("outage", None, "the next one tries at once"),
+            (
+                "throttled",
+                Some("2026-03-01T14:30:00Z"),
+                "the next one waits until 14:30Z",
+            ),
+        ] {
+            let outlook = look(vec![hold(kind, until)], 5, false);
+            assert_eq!(
+                outlook.next,
+                format!("nobody delivers now: no worker runs on this store; {then}")
+            );
+            assert!(
+                outlook
+                    .remedy
+                    .ends_with("worker run, or once: worker drain"),
+                "{kind}"
+            );
+        }
+        let blocked = look(vec![hold("blocked", None)], 5, false);
+        assert!(blocked.remedy.starts_with("cure what the reason names"));
+    }
+
+    /// Seen: a session that owed nothing was told to start a worker, and one that waited for a gap that it was being sent.
+    #[test]
+    fn a_session_is_told_what_it_waits_for_itself() {
+        let mut session = SessionWhy {
+            session: "s1".parse().unwrap(),
+            sequence: Some(5),
+            state: None,
+            failures: 0,
+            crashes: 0,
+            ready_in_s: 0,
+            gap_wait_s: 90,
+            behind: None,
+        };
+        let next = |session: &SessionWhy| look_at(vec![], 5, true, Some(session)).next;
+        let gap = "a missing sequence before it is waited for, 90 s at most";
+        assert_eq!(next(&session), gap);
+        session.sequence = None;
+        let nothing = "nothing of this session waits to be delivered";
+        assert_eq!(next(&session), nothing);
     }
 
     #[test]

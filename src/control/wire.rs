@@ -13,6 +13,8 @@ use crate::model::{
 };
 use crate::store::FsckReport;
 
+use super::sessions;
+
 /// An operation without a payload stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -37,6 +39,8 @@ pub enum Request {
     Redrive { which: Which },
     /// Dead becomes purged.
     Purge { which: Which },
+    /// `worker sessions`.
+    Sessions { ask: sessions::Ask },
     /// Reads everything.
     Fsck {},
     /// Delivers what stands before the fence and says how it ended.
@@ -73,6 +77,10 @@ pub enum Reply {
     Dead(Vec<DeadView>),
     Redriven(Moved),
     Purged(Moved),
+    Sessions(sessions::List),
+    Session(Box<sessions::Detail>),
+    SessionEnded(sessions::Ended),
+    SessionPromoted(sessions::Promoted),
     Fsck(FsckReport),
     Drained(DrainReport),
     Checked(Vec<Finding>),
@@ -106,6 +114,8 @@ pub struct DeadView {
 pub struct WhyReply {
     pub tenant: TenantId,
     pub configured: bool,
+    /// Somebody works on the store now.
+    pub running: bool,
     pub gate: GateView,
     pub token: Option<TokenView>,
     pub backlog: Count,
@@ -132,6 +142,9 @@ pub struct SessionWhy {
     pub failures: u32,
     pub crashes: u32,
     pub ready_in_s: u64,
+    /// A missing sequence before it is waited for so long at most.
+    #[serde(default)]
+    pub gap_wait_s: u64,
     /// The session's head, when that is another chunk: it goes first.
     pub behind: Option<u64>,
 }

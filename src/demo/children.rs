@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::END_WITH;
 use super::error::DemoError;
 
 /// A command that takes longer hangs.
@@ -78,6 +79,8 @@ impl Program {
             .env_remove("CREDENTIALS_DIRECTORY")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("JOURNAL_STREAM")
+            // The one thing that dropping a child cannot do: end it when this process is killed.
+            .env(END_WITH, std::process::id().to_string())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command

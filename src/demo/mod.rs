@@ -14,10 +14,28 @@ mod verdict;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
 use crate::clock::Clock;
 
 pub use error::DemoError;
 pub use verdict::{Faults, Kill, Report, Row, Take};
+
+/// Names the process that a child of the demo must not outlive.
+pub(super) const END_WITH: &str = "REELAY_END_WITH";
+
+/// In a child of the demo: makes the system end this process with its parent, also where that is killed and can end
+/// nobody. Elsewhere nothing. `false`: the parent is gone already.
+pub fn end_with_parent() -> bool {
+    let Some(parent) = std::env::var_os(END_WITH) else {
+        return true;
+    };
+    // Without it only a kill of the demo leaves a child behind.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // Asked afterwards: a parent that died before would never be noticed.
+    let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    now.is_some_and(|now| parent == now.as_str())
+}
 
 /// How the demo is played.
 #[derive(Debug, Clone)]

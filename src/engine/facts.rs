@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::gate::Moment;
 use super::hold::{HoldKind, Words};
-use super::lane::{Lane, ROUTE};
+use super::lane::Lane;
 use super::scheduler::Turn;
 use super::session::Refusals;
-use crate::model::{FailureClass, FailureRecord};
-use crate::policy::retry::{Chunk, Credential, Facts, Failed, Route, Session};
+use crate::model::{FailureClass, FailureRecord, Route};
+use crate::policy::retry::{self, Chunk, Credential, Facts, Failed, Session};
 
 /// A failed request, with what only the shell could find out.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Failure {
     pub failing_for: Option<Duration>,
     /// What a hold that it causes says.
     pub words: Words,
+    /// Who failed, or was not reached.
+    pub route: Route,
 }
 
 impl Failure {
@@ -93,7 +95,7 @@ pub fn gather(lane: &mut Lane, case: &Case) -> Facts {
     }
 }
 
-fn route(lane: &mut Lane, case: &Case) -> Route {
+fn route(lane: &mut Lane, case: &Case) -> retry::Route {
     let record = &case.failure.record;
     let delivered = lane.evidence.delivered_youngest();
     let (mut refused, mut alike, mut suspects) = (0, 0, 0);
@@ -116,9 +118,12 @@ fn route(lane: &mut Lane, case: &Case) -> Route {
         FailureClass::Throttled => lane.evidence.throttled(case.turn.number, case.youngest),
         _ => 0,
     };
-    Route {
-        outage: lane.gate.get(HoldKind::Outage, ROUTE).is_some(),
-        blocked: lane.gate.blocked_by(ROUTE),
+    retry::Route {
+        outage: lane
+            .gate
+            .get(HoldKind::Outage, case.failure.route)
+            .is_some(),
+        blocked: lane.gate.blocked_by(case.failure.route),
         refused_alike: alike,
         suspects,
         all_refused: refused > 0 && refused == others_with_work(lane, case),

@@ -22,6 +22,19 @@ pub enum Passage {
     Closed(Option<Instant>),
 }
 
+impl Passage {
+    /// Through both of two routes.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Closed(None), _) | (_, Self::Closed(None)) => Self::Closed(None),
+            (Self::Closed(one), Self::Closed(two)) => Self::Closed(one.max(two)),
+            (Self::Closed(until), _) | (_, Self::Closed(until)) => Self::Closed(until),
+            (Self::Probe, _) | (_, Self::Probe) => Self::Probe,
+            (Self::Open, Self::Open) => Self::Open,
+        }
+    }
+}
+
 /// The moment of a change, on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {

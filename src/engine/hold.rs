@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::kept::Text;
 use crate::clock::Instant;
 use crate::model::{FailureClass, FailureRecord, HoldView, Route, TenantId, Timestamp};
 use crate::store::{HoldKey, StoredHold};
@@ -112,17 +113,6 @@ impl Words {
     }
 }
 
-/// A stored hold has one text: the reason, and in a second line what to change.
-fn stored_text(words: &Words) -> String {
-    let one_line = |text: &str| text.replace('\n', " ");
-    format!("{}\n{}", one_line(&words.reason), one_line(&words.remedy))
-}
-
-fn read_stored_text(text: &str) -> Words {
-    let (reason, remedy) = text.split_once('\n').unwrap_or((text, ""));
-    Words::new(reason, remedy)
-}
-
 /// A hold in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -168,7 +158,15 @@ impl Hold {
             key: id.stored_key(tenant),
             set_at: self.since,
             left: ends.map(|until| until.since(now)),
-            reason: stored_text(&self.words),
+            reason: self.text().write(),
+        }
+    }
+
+    fn text(&self) -> Text {
+        Text {
+            words: self.words.clone(),
+            kind: None,
+            last: self.last.clone(),
         }
     }
 
@@ -180,7 +178,9 @@ impl Hold {
             HoldKind::Outage | HoldKind::Blocked => Some(now),
             HoldKind::Operator | HoldKind::NotConfigured => None,
         };
-        let mut hold = Self::new(read_stored_text(&stored.reason), stored.set_at);
+        let text = Text::read(&stored.reason);
+        let mut hold = Self::new(text.words, stored.set_at);
+        hold.last = text.last;
         hold.until = until;
         hold.kept = true;
         Some((id, hold))
@@ -196,6 +196,7 @@ impl Hold {
             reason: self.words.line(),
             until,
             since: Some(self.since.to_string()),
+            last: self.last.clone(),
         }
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::facts::{self, Case, Failure};
 use super::gate::{Moment, Trial};
 use super::hold::HoldKind;
-use super::lane::{Lane, ROUTE};
+use super::lane::{Lane, ROUTE, ROUTES};
 use super::scheduler::{Scheduler, Turn};
 use super::session::{Refusals, Tries};
 use super::words;
 use crate::clock::Instant;
-use crate::model::{FailureClass, FailureRecord, Timestamp};
+use crate::model::{FailureClass, FailureRecord, Route, Timestamp};
 use crate::platform::Limits;
 use crate::policy::retry::{self, Disposition, RouteHold, Settle};
 
@@ -34,7 +34,7 @@ impl Scheduler {
             session.tries = Tries::default();
         }
         let kinds = [HoldKind::Outage, HoldKind::Blocked];
-        reopen(lane, &kinds, turn.number, at.now);
+        reopen(lane, &kinds, &ROUTES, turn.number, at.now);
         lane.limit.delivered(lane.in_flight);
         retry_suspects(lane, turn.number, at.now);
         lane.tally.delivered.chunks += 1;
@@ -101,7 +101,23 @@ fn note(lane: &mut Lane, case: &Case) {
             lane.limit.overwhelmed(turn.number, case.youngest);
         }
     } else {
-        reopen(lane, &[HoldKind::Outage], turn.number, case.at.now);
+        reopen(
+            lane,
+            &[HoldKind::Outage],
+            &[case.failure.route],
+            turn.number,
+            case.at.now,
+        );
+    }
+    if case.failure.route == Route::StoreHost {
+        // The platform answered before the storage host was asked.
+        reopen(
+            lane,
+            &[HoldKind::Outage],
+            &[ROUTE],
+            turn.number,
+            case.at.now,
+        );
     }
     let Some(session) = lane.sessions.get_mut(&turn.session) else {
         return;
@@ -171,33 +187,44 @@ fn hold_route(lane: &mut Lane, case: &Case, hold: Option<RouteHold>) {
         record: Some(record.clone()),
         draw: case.draw,
     };
-    let gate = &mut lane.gate;
+    let (gate, route) = (&mut lane.gate, case.failure.route);
     match hold {
-        Some(RouteHold::Throttle(wait)) => gate.throttle(ROUTE, wait, &trial, case.at),
+        Some(RouteHold::Throttle(wait)) => gate.throttle(route, wait, &trial, case.at),
         Some(RouteHold::Outage) => {
-            gate.hold_until_probe(HoldKind::Outage, ROUTE, &trial, case.at);
+            gate.hold_until_probe(HoldKind::Outage, route, &trial, case.at);
         }
         Some(RouteHold::Block) => {
-            gate.hold_until_probe(HoldKind::Blocked, ROUTE, &trial, case.at);
+            gate.hold_until_probe(HoldKind::Blocked, route, &trial, case.at);
         }
         None => {}
     }
     if hold != Some(RouteHold::Block) {
         if record.class == FailureClass::Rejected {
             // The refusal that blocked the route is not given any more: what is wrong is the chunk.
-            reopen(lane, &[HoldKind::Blocked], case.turn.number, case.at.now);
+            reopen(
+                lane,
+                &[HoldKind::Blocked],
+                &ROUTES,
+                case.turn.number,
+                case.at.now,
+            );
         } else {
-            gate.probe_again(HoldKind::Blocked, ROUTE, &trial, case.at.now);
+            for route in ROUTES {
+                gate.probe_again(HoldKind::Blocked, route, &trial, case.at.now);
+            }
         }
     }
     lane.put_all_in_place(case.at.now);
 }
 
 /// Holds that request `number` has disproved go; sessions that waited under them may be tried at once.
-fn reopen(lane: &mut Lane, kinds: &[HoldKind], number: u64, now: Instant) {
+fn reopen(lane: &mut Lane, kinds: &[HoldKind], routes: &[Route], number: u64, now: Instant) {
     let mut reopened = false;
-    for kind in kinds {
-        reopened |= lane.gate.disproved(*kind, ROUTE, number);
+    for (kind, route) in kinds
+        .iter()
+        .flat_map(|k| routes.iter().map(move |r| (k, r)))
+    {
+        reopened |= lane.gate.disproved(*kind, *route, number);
     }
     if !reopened {
         return;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::evidence::Evidence;
 use super::gate::{Gate, Passage};
-use super::hold::HoldKind;
+use super::hold::{Hold, HoldKind};
 use super::limit::Limit;
 use super::rate::Rate;
 use super::session::{OnDead, Place, Rules, Session, Work};
@@ -17,8 +17,10 @@ use crate::clock::Instant;
 use crate::model::{ChunkKey, Count, FailureRecord, Route, SessionId, TenantId, Timestamp};
 use crate::policy::retry::Limits;
 
-/// Uploads use this route; the others belong to later parts.
+/// The platform's own; the first of the routes that an upload may take.
 pub const ROUTE: Route = Route::Deliver;
+/// A hold of either keeps uploads. Only presigned lanes ever talk to a storage host.
+pub const ROUTES: [Route; 2] = [ROUTE, Route::StoreHost];
 
 /// What is known of the lane's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +181,7 @@ impl Lane {
     pub fn route_is_held(&self) -> bool {
         [HoldKind::Outage, HoldKind::Blocked]
             .into_iter()
-            .any(|kind| self.gate.get(kind, ROUTE).is_some())
+            .any(|kind| self.hold(kind).is_some())
     }
 
     /// Ends what time ends: throttles and waits.
@@ -224,7 +226,15 @@ impl Lane {
     }
 
     pub fn passage(&self, now: Instant) -> Passage {
-        self.gate.passage(ROUTE, now)
+        let [deliver, store_host] = ROUTES.map(|route| self.gate.passage(route, now));
+        deliver.and(store_host)
+    }
+
+    /// The first hold of this kind that keeps uploads.
+    pub fn hold(&self, kind: HoldKind) -> Option<&Hold> {
+        ROUTES
+            .into_iter()
+            .find_map(|route| self.gate.get(kind, route))
     }
 
     /// A token would be used at once if there were one.

@@ -5,12 +5,14 @@
 //! room in its lane and in the pool, and a lease; nothing later is held while waiting for anything earlier,
 //! because one loop looks at all of them at once and begins a turn only when none is missing.
 
+mod credential;
 mod drain;
 mod evidence;
 mod facts;
 mod gate;
 mod hold;
 mod judge;
+mod kept;
 mod lane;
 mod limit;
 mod pool;
@@ -47,10 +49,12 @@ use crate::sabotage::Sabotaged;
 use crate::store::{Store, StoreError};
 
 pub use drain::{DrainOutcome, DrainProgress, DrainReport, DrainSettings, DrainedTenant};
+pub use kept::view as stored_hold_view;
 pub use session::OnDead;
 pub use shared::End;
 pub use view::{LaneView, Why};
 
+use credential::Credentials;
 use lane::LaneRules;
 use pool::Pool;
 use scheduler::Scheduler;
@@ -134,10 +138,15 @@ impl Engine {
         }));
         let (end, ended) = watch::channel(None);
         let pool = Pool::new(Arc::clone(&shared));
+        let ending = Arc::clone(&shared);
         tokio::spawn(async move {
             let fault = |_| End::Fault("the worker pool panicked".to_owned());
-            let ending = AssertUnwindSafe(pool.run()).catch_unwind().await;
-            end.send_replace(Some(ending.unwrap_or_else(fault)));
+            let ended = AssertUnwindSafe(pool.run()).catch_unwind().await;
+            let ended = ended.unwrap_or_else(fault);
+            if ended == End::Stopped {
+                ending.blocking(Shared::keep_credentials).await;
+            }
+            end.send_replace(Some(ended));
         });
         Self { shared, ended }
     }
@@ -285,6 +294,11 @@ fn rules(lane: &LaneSettings, workers: usize, lanes: usize) -> LaneRules {
 fn restore_holds(shared: &Shared) {
     let now = shared.clock.now();
     for hold in shared.store.holds() {
-        shared.core().restore(&hold, now);
+        if Credentials::is_one(&hold.key) {
+            let lane = shared.core().lane_of(&hold.key.tenant);
+            shared.credentials().restore(lane, hold);
+        } else {
+            shared.core().restore(&hold, now);
+        }
     }
 }

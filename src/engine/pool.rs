@@ -73,7 +73,7 @@ impl Pool {
     async fn round(&mut self) -> Option<Instant> {
         let again = self.read_heads().await;
         let until = self.begin_turns();
-        if self.shared.core().has_news() {
+        if self.shared.has_news() {
             let told = self.shared.blocking(Shared::tell_holds).await;
             // It was logged; the hold is in force all the same.
             let _ = told;

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::gate::{GateEvent, Moment};
-use super::hold::HoldChange;
-use super::lane::{Kind, Lane, LaneRules, ROUTE, TokenState};
+use super::hold::{HoldChange, HoldKind};
+use super::lane::{Kind, Lane, LaneRules, TokenState};
 use super::session::{Session, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
@@ -108,7 +108,7 @@ impl Scheduler {
             lane.limit.start_again();
             // What blocked it is not known any more; a backlog that was refused whole must not lose a
             // chunk at every start.
-            lane.evidence.condemned_one |= lane.gate.blocked_by(ROUTE).is_some();
+            lane.evidence.condemned_one |= lane.hold(HoldKind::Blocked).is_some();
             self.collect_changes(number);
         }
     }

@@ -41,6 +41,7 @@ pub struct Work {
     ready_at: Instant,
     gaps_until: Option<Instant>,
     behind_dead: Option<u64>,
+    promoted: bool,
 }
 
 impl Work {
@@ -62,6 +63,7 @@ impl Work {
             behind_dead: has(GapReason::Dead)
                 .filter(|_| rules.on_dead == OnDead::Hold && !head.late)
                 .map(|gap| gap.last),
+            promoted: head.promoted,
         }
     }
 }
@@ -103,7 +105,7 @@ pub enum Place {
     /// Nothing owed, or nothing known yet.
     Idle,
     InFlight,
-    /// Its request is in doubt and goes first.
+    /// Goes first: its request is in doubt, or an operator wants it so.
     First,
     Ready,
     /// Goes last: its chunk was on the wire when the process ended.
@@ -186,7 +188,7 @@ impl Session {
         }
         match work {
             work if work.crashes > 0 => Place::Crashed,
-            _ if self.tries.in_doubt => Place::First,
+            work if self.tries.in_doubt || work.promoted => Place::First,
             _ => Place::Ready,
         }
     }
@@ -241,6 +243,7 @@ mod tests {
             failures: 0,
             crashes: 0,
             late: false,
+            promoted: false,
             gaps: gaps
                 .iter()
                 .map(|reason| Gap {
@@ -306,6 +309,19 @@ mod tests {
             placed(&crashed, OnDead::Skip),
             Place::Stuck(Stuck::Crashes(5))
         );
+    }
+
+    #[test]
+    fn a_promoted_session_goes_first_and_waits_like_any_other() {
+        let mut promoted = head(&[]);
+        promoted.promoted = true;
+        assert_eq!(placed(&promoted, OnDead::Skip), Place::First);
+        let mut missing = head(&[GapReason::Missing]);
+        missing.promoted = true;
+        assert!(matches!(
+            placed(&missing, OnDead::Skip),
+            Place::Waiting(_, Wait::Gap)
+        ));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::words::{self, Client};
 use super::worker::{Next, Ready, next, trouble};
 use crate::auth::{AfterRejection, Rejection, TokenSource};
-use crate::model::{FailureClass, FailureRecord, Token};
+use crate::model::{FailureClass, FailureRecord, Route, Token};
 use crate::platform::{self, Limits};
 use crate::policy::retry::{Credential, Settle};
 use crate::sabotage::Sabotage;
@@ -63,8 +63,12 @@ pub async fn failed(
         .blocking(move |shared| {
             let failure = Failure {
                 intact: class != FailureClass::DigestMismatch || is_intact(&ready.lease),
-                words: words::of(&failure.record, &client(source.as_ref())),
+                words: match failure.route {
+                    Route::StoreHost => words::of_store_host(&failure.record),
+                    _ => words::of(&failure.record, &client(source.as_ref())),
+                },
                 hint: failure.retry_after,
+                route: failure.route,
                 failing_for: ready.failing_for,
                 record: failure.record,
                 credential,

@@ -8,10 +8,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
+use super::credential::{Credentials, Occasion};
 use super::gate::{GateEvent, Moment};
 use super::hold::{HoldChange, HoldKind};
 use super::scheduler::Scheduler;
-use crate::auth::TokenSource;
+use crate::auth::{CredentialHold, TokenSource};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::model::ChunkKey;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub lanes: Vec<LaneParts>,
     /// Never held across an await, nor while the store or a token source is called.
     core: Mutex<Scheduler>,
+    /// A leaf: nothing else is locked, and nobody called, while it is held.
+    credentials: Mutex<Credentials>,
     /// Holds are told to the store in the order in which they changed.
     telling: Mutex<()>,
     /// Arrivals are known to the scheduler before another taker goes on.
@@ -84,6 +87,7 @@ impl Shared {
             clock,
             chance,
             settings,
+            credentials: Mutex::new(Credentials::new(lanes.len())),
             lanes,
             core: Mutex::new(core),
             telling: Mutex::new(()),
@@ -98,6 +102,33 @@ impl Shared {
 
     pub fn core(&self) -> MutexGuard<'_, Scheduler> {
         self.core.lock().expect("no decision panics")
+    }
+
+    pub fn credentials(&self) -> MutexGuard<'_, Credentials> {
+        self.credentials.lock().expect("no bookkeeping panics")
+    }
+
+    /// The lane's slot refuses.
+    pub fn slot_refuses(&self, lane: usize, hold: &CredentialHold, occasion: Occasion) {
+        let tenant = &self.lanes[lane].target.tenant;
+        let at = self.moment();
+        self.credentials().held(lane, tenant, hold, occasion, at);
+    }
+
+    /// The last word on every slot that refuses: nobody tells of it later. Blocks.
+    pub fn keep_credentials(&self) {
+        for (lane, parts) in self.lanes.iter().enumerate() {
+            if let Some(hold) = parts.token.hold() {
+                self.slot_refuses(lane, &hold, Occasion::Ending);
+            }
+        }
+        // What could not be stored was logged.
+        let _ = self.tell_holds();
+    }
+
+    /// The store or the log has something to hear.
+    pub fn has_news(&self) -> bool {
+        self.core().has_news() || self.credentials().has_news()
     }
 
     pub fn moment(&self) -> Moment {
@@ -135,10 +166,11 @@ impl Shared {
     /// Tells the store, and the log, what became of holds. Blocks. A hold that could not be stored is in force all the same.
     pub fn tell_holds(&self) -> Result<(), StoreError> {
         let _in_order = self.telling.lock().expect("no teller panics");
-        let (changes, events) = {
+        let (mut changes, events) = {
             let mut core = self.core();
             (core.take_changes(), core.take_events())
         };
+        changes.extend(self.credentials().take_changes());
         for event in &events {
             log(event);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::gate::Passage;
 use super::hold::{Hold, HoldKind};
-use super::lane::{Lane, ROUTE};
+use super::lane::Lane;
 use super::session::{Place, Wait};
 use crate::auth::{CredentialHold, CredentialHoldKind};
 use crate::clock::Instant;
@@ -104,7 +104,7 @@ pub fn standing(
 fn closed_by_a_person(lane: &Lane) -> Option<Reason> {
     [HoldKind::Operator, HoldKind::NotConfigured]
         .into_iter()
-        .find_map(|kind| lane.gate.get(kind, ROUTE))
+        .find_map(|kind| lane.hold(kind))
         .map(|hold| of_hold(DrainOutcome::Blocked, hold))
 }
 
@@ -115,7 +115,7 @@ fn given_up_probing(lane: &Lane, before: &Before) -> Option<Reason> {
     ]
     .into_iter()
     .find_map(|(kind, enough, outcome)| {
-        let hold = lane.gate.get(kind, ROUTE)?;
+        let hold = lane.hold(kind)?;
         (before.failed_since(kind, hold) >= enough).then(|| of_hold(outcome, hold))
     })
 }
@@ -131,7 +131,7 @@ fn closed_beyond(lane: &Lane, within: Instant, now: Instant) -> Option<Reason> {
         (HoldKind::Blocked, DrainOutcome::Blocked),
     ]
     .into_iter()
-    .filter_map(|(kind, outcome)| Some((lane.gate.get(kind, ROUTE)?, outcome)))
+    .filter_map(|(kind, outcome)| Some((lane.hold(kind)?, outcome)))
     .find(|(hold, _)| hold.until.is_some_and(|until| until > within))
     .map(|(hold, outcome)| of_hold(outcome, hold))
 }

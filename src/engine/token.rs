@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::credential::Occasion;
 use super::lane::Kind;
 use super::scheduler::Turn;
 use super::shared::Shared;
@@ -27,6 +28,7 @@ pub fn at_once(shared: &Shared, turn: &Turn) -> Tokens {
     let Some(Ok(token)) = source.token().now_or_never() else {
         return Tokens::Later(None);
     };
+    shared.credentials().gives(turn.lane);
     let renews = turn.kind == Kind::Probe && shared.core().take_renewal(turn.lane);
     if renews && source.renew(token.generation) {
         return Tokens::Later(Some(token.generation));
@@ -50,6 +52,7 @@ pub async fn wait(shared: Arc<Shared>, lane: usize, younger_than: Option<Generat
             }
             Err(hold) => {
                 let until = hold.until;
+                shared.slot_refuses(lane, &hold, Occasion::Refused);
                 shared.core().token_held(lane, hold);
                 shared.stir();
                 until

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::gate::gate_view;
+use super::credential;
+use super::gate::{Moment, gate_view};
+use super::hold::Words;
+use super::kept;
 use super::lane::Lane;
 use super::scheduler::Scheduler;
 use super::session::{Place, Stuck, Wait};
 use super::shared::Shared;
-use crate::auth::{CredentialHold, CredentialHoldKind};
-use crate::clock::Instant;
+use crate::auth::CredentialHold;
 use crate::model::{
     ChunkKey, FailureRecord, GateView, HoldView, SessionId, TenantId, Timestamp, TokenView,
 };
@@ -50,15 +52,12 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
     (0..count)
         .map(|number| {
             // Sources are asked outside the lock: they have one of their own.
-            let (token, hold) = match shared.lanes.get(number) {
-                Some(parts) => (Some(parts.token.view()), parts.token.hold()),
-                None => (None, None),
-            };
+            let slot = Slot::of(shared, number);
             let core = shared.core();
             let lane = &core.lanes[number];
             let view = LaneView {
-                gate: gate(shared, lane, hold),
-                token,
+                gate: gate(shared, lane, &slot),
+                token: slot.token,
                 last_delivery_s: lane
                     .tally
                     .last_delivery
@@ -71,45 +70,66 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
         .collect()
 }
 
-fn gate(shared: &Shared, lane: &Lane, slot: Option<CredentialHold>) -> GateView {
+/// A lane's slot now; tenants that nobody configured have none.
+#[derive(Default)]
+struct Slot {
+    number: usize,
+    token: Option<TokenView>,
+    hold: Option<CredentialHold>,
+}
+
+impl Slot {
+    fn of(shared: &Shared, number: usize) -> Self {
+        let source = shared.lanes.get(number).map(|parts| &parts.token);
+        Self {
+            number,
+            token: source.map(|source| source.view()),
+            hold: source.and_then(|source| source.hold()),
+        }
+    }
+
+    fn has_a_token(&self) -> bool {
+        self.token
+            .as_ref()
+            .is_some_and(|token| token.state == "valid")
+    }
+}
+
+fn gate(shared: &Shared, lane: &Lane, slot: &Slot) -> GateView {
     let at = shared.moment();
     let mut holds = lane.gate.views(at);
     // A slot that is being tried again has no hold for that moment; its lane still waits for it.
-    let waits = lane.credential.clone();
-    if let Some(hold) = slot.or(waits) {
-        holds.push(credential_view(&hold, at.now, at.wall));
+    let hold = slot.hold.as_ref().or(lane.credential.as_ref());
+    let credentials = shared.credentials();
+    if let Some(hold) = hold {
+        let since = credentials.since(slot.number, hold);
+        holds.push(credential_view(hold, since, at));
+    } else if let Some(kept) = credentials.of(slot.number)
+        && !slot.has_a_token()
+    {
+        // What blocked it before this start, until its slot has tried.
+        holds.push(kept::view(kept, at.wall));
     }
     gate_view(holds)
 }
 
-fn credential_view(hold: &CredentialHold, now: Instant, wall: Timestamp) -> HoldView {
-    let kind = match hold.kind {
-        CredentialHoldKind::Outage => "outage",
-        CredentialHoldKind::Throttled => "throttled",
-        CredentialHoldKind::Blocked => "blocked",
-    };
-    let reason = match hold.remedy.as_str() {
-        "" => hold.reason.clone(),
-        remedy => format!("{}. {remedy}", hold.reason),
-    };
+fn credential_view(hold: &CredentialHold, since: Timestamp, at: Moment) -> HoldView {
     HoldView {
-        kind: kind.to_owned(),
+        kind: credential::word(hold.kind).to_owned(),
         route: None,
-        reason,
-        until: Some(wall.saturating_add(hold.until.since(now)).to_string()),
-        since: Some(hold.since.to_string()),
+        reason: Words::new(&hold.reason, &hold.remedy).line(),
+        until: Some(at.wall.saturating_add(hold.until.since(at.now)).to_string()),
+        since: Some(since.to_string()),
+        last: hold.last.clone(),
     }
 }
 
 pub fn why(shared: &Shared, tenant: &TenantId, session: Option<&SessionId>) -> Option<Why> {
     let number = shared.core().lane_of(tenant)?;
-    let slot = shared
-        .lanes
-        .get(number)
-        .and_then(|parts| parts.token.hold());
+    let slot = Slot::of(shared, number);
     let core = shared.core();
     let lane = &core.lanes[number];
-    let gate = gate(shared, lane, slot);
+    let gate = gate(shared, lane, &slot);
     let last_failure = lane.last_failure.as_ref().map(|(_, record)| record.clone());
     let mut why = Why {
         next: "it is sent when its turn comes".to_owned(),

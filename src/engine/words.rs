@@ -39,6 +39,23 @@ pub fn of(record: &FailureRecord, client: &Client) -> Words {
     }
 }
 
+/// For a hold of a storage host's route that this failure causes.
+pub fn of_store_host(record: &FailureRecord) -> Words {
+    let answer = answer(record);
+    match record.class {
+        FailureClass::Throttled => {
+            Words::new(format!("the storage host asks for patience ({answer})"), "")
+        }
+        FailureClass::Transient | FailureClass::InDoubt => {
+            Words::new(format!("the storage host is unreachable ({answer})"), "")
+        }
+        _ => Words::new(
+            format!("the storage host refuses its uploads ({answer})"),
+            "Check what the platform signs its upload URLs with, and what stands between: a proxy, a clock",
+        ),
+    }
+}
+
 /// For a throttle that no failure caused: the budget that the headers tell of is used up.
 pub fn budget_used_up(allowed: Option<u64>) -> Words {
     let of = allowed.map_or(String::new(), |allowed| format!(" of {allowed}"));
@@ -52,7 +69,10 @@ fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
     };
     match &record.missing {
         Some(Missing::Scope(scope)) => Words::new(
-            format!("its token lacks the scope {scope}{}", granted(client)),
+            format!(
+                "its token lacks the scope {scope}{}",
+                granted(client, scope)
+            ),
             format!("Add it to {name}"),
         ),
         Some(Missing::Permission(permission)) => Words::new(
@@ -66,9 +86,11 @@ fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
     }
 }
 
-fn granted(client: &Client) -> String {
+/// Nothing where the token still states the scope: it was taken from a live one, and the statement is out of date.
+fn granted(client: &Client, missing: &String) -> String {
     match client.granted.as_deref() {
         None => String::new(),
+        Some(scopes) if scopes.contains(missing) => String::new(),
         Some([]) => " (granted: none)".to_owned(),
         Some(scopes) => format!(" (granted: {})", scopes.join(" ")),
     }
@@ -125,6 +147,20 @@ mod tests {
         assert_eq!(
             of(&record, &Client::default()).line(),
             "its token lacks the scope analytics:screenrecordings:write. Add it to its client"
+        );
+    }
+
+    #[test]
+    fn a_scope_taken_from_a_live_token_is_not_said_to_be_granted() {
+        let mut record = record(FailureClass::Forbidden);
+        record.missing = Some(Missing::Scope("a:write".into()));
+        let client = Client {
+            id: Some("5b1c9e".into()),
+            granted: Some(vec!["a:write".into(), "b".into()]),
+        };
+        assert_eq!(
+            of(&record, &client).line(),
+            "its token lacks the scope a:write. Add it to client 5b1c9e"
         );
     }
 

@@ -1,13 +1,14 @@
 //! One turn: lease, send, settle. A turn that ends in any other way, by a panic or an abort, drops its lease,
 //! which gives the chunk back with nothing counted.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::scheduler::{Rest, Turn};
 use super::settle;
 use super::shared::Shared;
+use crate::disk::Payload;
 use crate::model::{DeadReason, Token};
 use crate::platform::{Delivery, Part, Verdict};
 use crate::sabotage::stop_at;
@@ -22,7 +23,7 @@ pub type Next = Result<Option<Head>, Rest>;
 /// A chunk in hand.
 pub struct Ready {
     pub lease: Lease,
-    payload: Box<dyn Read + Send>,
+    payload: Box<dyn Payload>,
     /// How long ago its stored history begins, where it has counted failures.
     pub failing_for: Option<Duration>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Route;
+use super::{FailureRecord, Route};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Count {
@@ -72,6 +72,9 @@ pub struct HoldView {
     /// RFC 3339; `None` if only an event ends it.
     pub until: Option<String>,
     pub since: Option<String>,
+    /// The last failure behind it, if an answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<FailureRecord>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Milliseconds since the Unix epoch, UTC. Prints as RFC 3339 with `Z` and milliseconds.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+/// Milliseconds since the Unix epoch, UTC. Prints as RFC 3339 with `Z` and milliseconds, in JSON too; a binary record
+/// has the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
 /// Why a text is not a point in time.
@@ -58,7 +57,34 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(instant) => write!(f, "{instant:.3}"),
-            Err(_) => write!(f, "{} ms", self.0),
+            Err(_) => write!(f, "{}{BEYOND}", self.0),
+        }
+    }
+}
+
+/// Behind the number of a time that no calendar has.
+const BEYOND: &str = " ms";
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_newtype_struct("Timestamp", &self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return i64::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let number = text.strip_suffix(BEYOND).and_then(|text| text.parse().ok());
+        match number {
+            Some(number) => Ok(Self(number)),
+            None => Self::parse(&text).map_err(de::Error::custom),
         }
     }
 }
@@ -78,6 +104,20 @@ mod tests {
             Timestamp::parse("yesterday"),
             Err(TimestampError::Malformed { .. })
         ));
+    }
+
+    #[test]
+    fn json_has_the_text_of_a_time_and_reads_it_back() {
+        for time in [
+            Timestamp(1_772_359_200_500),
+            Timestamp(-1),
+            Timestamp(i64::MAX),
+        ] {
+            let text = serde_json::to_string(&time).unwrap();
+            assert_eq!(text, format!("{:?}", time.to_string()));
+            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), time);
+        }
+        assert!(serde_json::from_str::<Timestamp>("\"2026-03-01T10:00:00\"").is_err());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! A request body that is made while it is sent: prefix, base64 of the parts' payloads one after
-//! another, suffix. At most two blocks of a payload are in memory. Reading and encoding happen on
+//! A request body that is made while it is sent: the parts' payloads one after another, as they are or in base64
+//! between a prefix and a suffix. At most two blocks of a payload are in memory. Reading and encoding happen on
 //! blocking threads, one block a visit, so that a stalled network holds none of them.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io;
 
 use base64::Engine;
 use base64::engine::Simd;
@@ -61,7 +61,7 @@ struct Payload {
     sequence: u64,
     bytes: u64,
     left: u64,
-    reader: Box<dyn Read + Send>,
+    reader: Box<dyn crate::disk::Payload>,
 }
 
 impl Payload {
@@ -75,6 +75,20 @@ impl Payload {
                 expected: self.bytes,
             }),
         }
+    }
+
+    /// At least one of the bytes that are left.
+    fn read_some(&mut self, into: &mut [u8]) -> Result<usize, PayloadFault> {
+        let count = self.read(into)?;
+        if count == 0 {
+            return Err(PayloadFault::Short {
+                sequence: self.sequence,
+                found: self.bytes - self.left,
+                expected: self.bytes,
+            });
+        }
+        self.left -= count as u64;
+        Ok(count)
     }
 
     fn read(&mut self, into: &mut [u8]) -> Result<usize, PayloadFault> {
@@ -92,17 +106,47 @@ impl Payload {
     }
 }
 
+/// In which form the payloads stand in the body.
+pub enum Encoding {
+    Plain,
+    Base64 { engine: Box<Simd>, prefix: Vec<u8> },
+}
+
+impl Encoding {
+    /// Behind `prefix`, and closed by the json transport's suffix.
+    pub fn base64(prefix: Vec<u8>) -> Self {
+        let engine = Box::new(Simd::standard(PAD));
+        Self::Base64 { engine, prefix }
+    }
+
+    /// The next piece of the body; `ended` says that it is the last.
+    fn block(&mut self, payload: &[u8], ended: bool) -> Bytes {
+        let Self::Base64 { engine, prefix } = self else {
+            return Bytes::copy_from_slice(payload);
+        };
+        let mut out = std::mem::take(prefix);
+        let start = out.len();
+        out.resize(start + payload.len().div_ceil(3) * 4, 0);
+        engine
+            .encode_slice(payload, &mut out[start..])
+            .expect("the slice has the encoded length");
+        if ended {
+            out.extend_from_slice(SUFFIX);
+        }
+        Bytes::from(out)
+    }
+}
+
 /// Makes the body block by block; knows nothing of tasks.
 pub struct Encoder {
-    engine: Simd,
-    prefix: Vec<u8>,
+    encoding: Encoding,
     payloads: VecDeque<Payload>,
     buffer: Box<[u8]>,
     ended: bool,
 }
 
 impl Encoder {
-    pub fn new(prefix: Vec<u8>, parts: Vec<Part>) -> Self {
+    pub fn new(encoding: Encoding, parts: Vec<Part>) -> Self {
         let payloads = parts.into_iter().map(|part| Payload {
             sequence: part.meta.key.sequence,
             bytes: part.meta.bytes,
@@ -110,8 +154,7 @@ impl Encoder {
             reader: part.payload,
         });
         Self {
-            engine: Simd::standard(PAD),
-            prefix,
+            encoding,
             payloads: payloads.collect(),
             buffer: vec![0; BLOCK].into_boxed_slice(),
             ended: false,
@@ -128,16 +171,8 @@ impl Encoder {
         }
         let filled = self.fill()?;
         self.ended = self.payloads.is_empty();
-        let mut out = std::mem::take(&mut self.prefix);
-        let start = out.len();
-        out.resize(start + filled.div_ceil(3) * 4, 0);
-        self.engine
-            .encode_slice(&self.buffer[..filled], &mut out[start..])
-            .expect("the slice has the encoded length");
-        if self.ended {
-            out.extend_from_slice(SUFFIX);
-        }
-        Ok(Some(Bytes::from(out)))
+        let block = self.encoding.block(&self.buffer[..filled], self.ended);
+        Ok(Some(block))
     }
 
     /// Reads on until the buffer is full or every payload has ended, and says how far the buffer is
@@ -155,19 +190,43 @@ impl Encoder {
             }
             let left = usize::try_from(payload.left).unwrap_or(usize::MAX);
             let end = filled + left.min(self.buffer.len() - filled);
-            let count = payload.read(&mut self.buffer[filled..end])?;
-            if count == 0 {
-                return Err(PayloadFault::Short {
-                    sequence: payload.sequence,
-                    found: payload.bytes - payload.left,
-                    expected: payload.bytes,
-                });
-            }
-            filled += count;
-            payload.left -= count as u64;
+            filled += payload.read_some(&mut self.buffer[filled..end])?;
         }
         Ok(filled)
     }
+}
+
+/// Reads a payload to its end and rewinds it. `take` says whether to go on. Blocks.
+///
+/// # Errors
+/// The stored bytes are wrong or out of reach.
+pub fn read_through(
+    part: &mut Part,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), PayloadFault> {
+    let mut payload = Payload {
+        sequence: part.meta.key.sequence,
+        bytes: part.meta.bytes,
+        left: part.meta.bytes,
+        reader: std::mem::replace(&mut part.payload, Box::new(io::empty())),
+    };
+    let mut buffer = vec![0; BLOCK];
+    while payload.left > 0 {
+        let left = usize::try_from(payload.left).unwrap_or(usize::MAX);
+        let count = payload.read_some(&mut buffer[..left.min(BLOCK)])?;
+        if !take(&buffer[..count]) {
+            break;
+        }
+    }
+    if payload.left == 0 {
+        payload.expect_end()?;
+    }
+    let rewound = payload.reader.rewind();
+    part.payload = payload.reader;
+    rewound.map_err(|source| PayloadFault::Unreadable {
+        sequence: part.meta.key.sequence,
+        source,
+    })
 }
 
 type Visit = JoinHandle<(Encoder, Result<Option<Bytes>, PayloadFault>)>;

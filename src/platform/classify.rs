@@ -3,6 +3,7 @@
 //! is decided elsewhere.
 
 mod meaning;
+mod store_host;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
+use super::checksum::Checksums;
 use super::error_body::ErrorBody;
 use super::limits;
 use super::printable::{keep, keep_bytes};
@@ -45,6 +47,8 @@ pub struct Asked<'a> {
     pub at: Timestamp,
     pub attempt: u32,
     pub token: &'a Token,
+    /// What the answer may echo and no record may keep.
+    pub secret: &'a str,
 }
 
 /// How a response body ended.
@@ -87,21 +91,48 @@ pub enum Trouble {
 pub fn answer(asked: &Asked<'_>, heard: &Heard<'_>) -> Answer {
     let error = ErrorBody::read(heard.body);
     let limits = limits::limits(heard.headers);
-    let verdict = match meaning::of(asked, heard, &error) {
+    let meaning = meaning::of(asked, heard, &error);
+    let verdict = verdict(asked, heard, &error, meaning);
+    Answer { verdict, limits }
+}
+
+/// The verdict on a storage host's answer to a payload with these checksums.
+pub fn stored(asked: &Asked<'_>, heard: &Heard<'_>, checksums: &Checksums) -> Verdict {
+    let error = ErrorBody::read_xml(heard.body);
+    let meaning = store_host::of(asked, heard, &error, checksums);
+    verdict(asked, heard, &error, meaning)
+}
+
+/// The verdict on an answer that accepts and cannot be used.
+pub fn unusable(asked: &Asked<'_>, heard: &Heard<'_>, why: &str) -> Answer {
+    let why = format!("the answer with status {} {why}", heard.status);
+    let class = match heard.ending {
+        Ending::Torn => unanswered(asked.sent),
+        Ending::Whole | Ending::Cut => FailureClass::Unrecognised,
+    };
+    let meaning = Meaning::Failed(Finding::because(class, why));
+    Answer {
+        verdict: verdict(asked, heard, &ErrorBody::default(), meaning),
+        limits: limits::limits(heard.headers),
+    }
+}
+
+fn verdict(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody, meaning: Meaning) -> Verdict {
+    match meaning {
         Meaning::Delivered { duplicate } => Verdict::Delivered { duplicate },
         Meaning::Failed(finding) => {
             let retry_after = limits::retry_after(heard.headers).or_else(|| {
                 let throttled = finding.class == FailureClass::Throttled;
-                throttled.then(|| other_hint(&limits, &error)).flatten()
+                throttled.then(|| other_hint(heard, error)).flatten()
             });
             Verdict::Failed(Failure {
                 conflict: finding.conflict,
-                record: record_answer(asked, heard, &error, finding),
+                record: record_answer(asked, heard, error, finding),
                 retry_after,
+                route: asked.route,
             })
         }
-    };
-    Answer { verdict, limits }
+    }
 }
 
 /// The verdict on a request that broke. `message` says how.
@@ -115,11 +146,12 @@ pub fn broken(asked: &Asked<'_>, trouble: Trouble, message: &str) -> Failure {
     };
     Failure {
         record: FailureRecord {
-            message: keep(message, asked.token.expose(), MESSAGE_KEPT),
+            message: keep(message, asked.secret, MESSAGE_KEPT),
             ..blank_record(asked, class)
         },
         retry_after: None,
         conflict: false,
+        route: asked.route,
     }
 }
 
@@ -133,7 +165,8 @@ fn unanswered(sent: Sent) -> FailureClass {
 
 /// A throttle without `Retry-After`: the budget's reset when the budget is what ran out, else the
 /// platform's sentence "Retry the request in n seconds".
-fn other_hint(limits: &super::Limits, error: &ErrorBody) -> Option<Duration> {
+fn other_hint(heard: &Heard<'_>, error: &ErrorBody) -> Option<Duration> {
+    let limits = limits::limits(heard.headers);
     let exhausted = limits.remaining.is_none_or(|left| left == 0);
     let reset = limits.reset_in.filter(|_| exhausted);
     reset.or_else(|| {
@@ -153,7 +186,7 @@ fn record_answer(
     error: &ErrorBody,
     finding: Finding,
 ) -> FailureRecord {
-    let secret = asked.token.expose();
+    let secret = asked.secret;
     let word = |text: &String| keep(text, secret, WORD_KEPT);
     let header = heard.headers.get("inin-correlation-id");
     let correlation = header.map(|value| keep_bytes(value.as_bytes(), secret, WORD_KEPT));
@@ -181,6 +214,8 @@ fn record_answer(
 }
 
 fn blank_record(asked: &Asked<'_>, class: FailureClass) -> FailureRecord {
+    // A storage host never sees the token.
+    let token = (asked.route != Route::StoreHost).then_some(asked.token);
     FailureRecord {
         at: asked.at,
         class,
@@ -191,8 +226,8 @@ fn blank_record(asked: &Asked<'_>, class: FailureClass) -> FailureRecord {
         missing: None,
         message: String::new(),
         body: String::new(),
-        token_generation: Some(asked.token.generation.0),
-        token_fingerprint: Some(asked.token.fingerprint()),
+        token_generation: token.map(|token| token.generation.0),
+        token_fingerprint: token.map(Token::fingerprint),
         attempt: asked.attempt,
         next_try_at: None,
     }

@@ -34,6 +34,24 @@ impl ErrorBody {
         found
     }
 
+    /// The errors of storage hosts: `<Error><Code>…</Code><Message>…</Message>`. Empty unless `body` is text.
+    pub fn read_xml(body: &[u8]) -> Self {
+        let Ok(text) = std::str::from_utf8(body) else {
+            return Self::default();
+        };
+        let element = |name: &str| {
+            let (_, after) = text.split_once(&format!("<{name}>"))?;
+            let (value, _) = after.split_once(&format!("</{name}>"))?;
+            Some(value.to_owned())
+        };
+        Self {
+            codes: element("Code").into_iter().collect(),
+            messages: element("Message").into_iter().collect(),
+            context_id: element("RequestId"),
+            ..Self::default()
+        }
+    }
+
     /// Whether any code, without regard to case and punctuation, contains `word`.
     pub fn has_code(&self, word: &str) -> bool {
         self.codes.iter().any(|code| letters(code).contains(word))

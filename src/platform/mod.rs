@@ -1,14 +1,20 @@
 //! What stands between a leased chunk and the cloud: transports, wire shapes and the classification
 //! of every answer.
 
+mod binary;
 mod body;
 mod challenge;
+mod checksum;
 mod classify;
 mod client;
 mod error_body;
+mod exchange;
+mod fields;
 mod json;
 mod key;
 mod limits;
+mod md5;
+mod presigned;
 mod printable;
 mod progress;
 mod receipt;
@@ -18,15 +24,17 @@ mod tests;
 mod wire;
 
 use std::future::Future;
-use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{ChunkMeta, FailureRecord, Gap, TenantId, Timestamp, Token};
+use crate::disk::Payload;
+use crate::model::{ChunkMeta, FailureRecord, Gap, Route, TenantId, Timestamp, Token};
 
+pub use binary::BinaryPlatform;
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
+pub use presigned::PresignedPlatform;
 pub use progress::Timeouts;
 
 /// Where and how one tenant's chunks are delivered.
@@ -50,11 +58,10 @@ pub enum ReceiptPolicy {
     Status,
 }
 
-/// One chunk of a request. Its payload is read once, by a blocking thread, block by block; a read
-/// error of kind `InvalidData` means that the stored bytes are damaged.
+/// One chunk of a request. Its payload is read by blocking threads, block by block.
 pub struct Part {
     pub meta: ChunkMeta,
-    pub payload: Box<dyn Read + Send>,
+    pub payload: Box<dyn Payload>,
 }
 
 /// One request: contiguous parts of one session.
@@ -94,6 +101,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Evidence against this very chunk when its class is `Rejected`: another writer used its key.
     pub conflict: bool,
+    /// Who failed, or was not reached.
+    pub route: Route,
 }
 
 /// The request budget that a response's headers tell of.

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::model::{Digest, SessionId};
+use crate::model::{ChunkMeta, Digest, SessionId};
 
 /// The chunks that a receipt must name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,17 @@ pub struct Expected {
     pub session: SessionId,
     /// Sequence and digest of each part, lowest first.
     pub parts: Vec<(u64, Digest)>,
+}
+
+impl Expected {
+    /// # Panics
+    /// If `metas` is empty.
+    pub fn of(metas: &[&ChunkMeta]) -> Self {
+        Self {
+            session: metas[0].key.session.clone(),
+            parts: metas.iter().map(|m| (m.key.sequence, m.digest)).collect(),
+        }
+    }
 }
 
 /// What a body says of the expected chunks.

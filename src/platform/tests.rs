@@ -1,8 +1,10 @@
-//! The json transport against a raw TCP server that reads and writes what a script says, byte for
+//! The HTTP transports against a raw TCP server that reads and writes what a script says, byte for
 //! byte.
 
 mod faults;
+mod hostile;
 mod payload;
+mod presigned;
 mod server;
 
 use std::io::Cursor;
@@ -14,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use server::{Server, Step};
 
 use super::*;
+use crate::http::Reach;
 use crate::model::{ChunkKey, Digest, FailureClass, GapReason, Generation};
 
 const SECRET: &str = "canary-token-0123456789abcdef";
@@ -89,8 +92,14 @@ fn stored(payloads: &[Vec<u8>]) -> String {
     )
 }
 
+/// The platform's answer with an upload URL.
+fn ticket(url: &str, headers: &str) -> String {
+    let body = format!(r#"{{"url": "{url}", "uploadKey": "k", "headers": {headers}}}"#);
+    http("200 OK", &["Content-Type: application/json"], &body)
+}
+
 async fn deliver(delivery: Delivery) -> Answer {
-    JsonPlatform::new(Timeouts::default())
+    JsonPlatform::new(Timeouts::default(), Reach::default())
         .deliver(delivery)
         .await
 }
@@ -198,7 +207,7 @@ async fn a_lane_uses_its_connection_again() {
     let one = || [Step::ReadAll, Step::Write(stored(&payloads).into())];
     let script = one().into_iter().chain([Step::NextRequest]).chain(one());
     let server = Server::playing(script.collect()).await;
-    let platform = JsonPlatform::new(Timeouts::default());
+    let platform = JsonPlatform::new(Timeouts::default(), Reach::default());
     for _ in 0..2 {
         let answer = platform.deliver(delivery(&server.url, &payloads)).await;
         assert_eq!(answer.verdict, DELIVERED);
@@ -216,7 +225,7 @@ async fn tenants_share_no_connection() {
         vec![Step::ReadAll, answer, Step::ReadToEnd]
     };
     let server = Server::playing_each(vec![script(), script()]).await;
-    let platform = JsonPlatform::new(faults::impatient());
+    let platform = JsonPlatform::new(faults::impatient(), Reach::default());
     for tenant in ["acme", "globex"] {
         let mut delivery = delivery(&server.url, &payloads);
         let target = Arc::get_mut(&mut delivery.target).unwrap();

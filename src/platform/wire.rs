@@ -12,7 +12,7 @@ use crate::model::{ChunkMeta, Gap, GapReason, Timestamp};
 /// Closes the payload's string and the object.
 pub const SUFFIX: &[u8] = b"\"}";
 
-/// Everything of a request body that precedes the payload, and the key that the whole goes by.
+/// What a request says of its parts, and the key that the whole goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     pub json: Vec<u8>,
@@ -58,6 +58,18 @@ struct WirePart<'a> {
 /// # Panics
 /// If `metas` is empty.
 pub fn prefix(metas: &[&ChunkMeta], gaps: &[Gap], late: bool) -> Prefix {
+    let mut prefix = description(metas, gaps, late);
+    let brace = prefix.json.pop();
+    debug_assert_eq!(brace, Some(b'}'));
+    prefix.json.extend_from_slice(b",\"payload\":\"");
+    prefix
+}
+
+/// The same without a payload: a whole object.
+///
+/// # Panics
+/// If `metas` is empty.
+pub fn description(metas: &[&ChunkMeta], gaps: &[Gap], late: bool) -> Prefix {
     let (Some(first), Some(last)) = (metas.first(), metas.last()) else {
         panic!("a request has at least one part");
     };
@@ -82,12 +94,8 @@ pub fn prefix(metas: &[&ChunkMeta], gaps: &[Gap], late: bool) -> Prefix {
         gaps: gaps.iter().map(wire_gap).collect(),
         parts: metas.iter().zip(&keys).map(wire_part).collect(),
     };
-    let mut json = serde_json::to_vec(&request).expect("strings, numbers and booleans serialise");
-    let brace = json.pop();
-    debug_assert_eq!(brace, Some(b'}'));
-    json.extend_from_slice(b",\"payload\":\"");
     Prefix {
-        json,
+        json: serde_json::to_vec(&request).expect("strings, numbers and booleans serialise"),
         idempotency_key: request_key(&keys),
     }
 }

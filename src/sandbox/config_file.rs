@@ -102,7 +102,6 @@ fn text(store: &str, base_url: &str, world: &World) -> String {
 [tenants.{name}]
 api_url = {api}
 token_url = {token}
-path = "/api/v2/analytics/screenrecordings"
 transport = "json"
 
 [tenants.{name}.auth]

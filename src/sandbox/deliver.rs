@@ -1,26 +1,29 @@
-//! The json transport's endpoint, decided purely: who is asking, may they, how often, is the request what it says, and what is new in it.
+//! The upload endpoints, decided purely: who is asking, may they, how often, is the request what it says, and what is new in it.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::content;
+use super::presign::{self, Wish};
 use super::reply::{Reply, standard};
 use super::session::Session;
 use super::settings::{ANALYTICS_SCOPE, Refusal, SCREENSHARE_SCOPE};
-use super::upload::Upload;
+use super::upload::{self, Upload};
 use super::world::{Standing, World};
 
-/// The two upload paths.
+/// The families of upload paths, each with its right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Path {
     Analytics,
     Screenshare,
+    Uploads,
 }
 
 impl Path {
     fn scope(self) -> &'static str {
         match self {
-            Self::Analytics => ANALYTICS_SCOPE,
+            Self::Analytics | Self::Uploads => ANALYTICS_SCOPE,
             Self::Screenshare => SCREENSHARE_SCOPE,
         }
     }
@@ -40,19 +43,67 @@ pub(super) struct Head {
     pub(super) arrived_at: Duration,
     /// Seconds after the Unix epoch.
     pub(super) wall_seconds: u64,
+    /// As the sender calls this emulator.
+    pub(super) base_url: String,
 }
 
-/// Reads a delivery without regard to who sent it; `body` is what its bytes parsed to. Needs no lock, and may take long.
-pub(super) fn read(head: &Head, body: Option<&Value>) -> Result<Upload, Reply> {
-    let key = whole(head)?;
-    Upload::read(body.ok_or_else(|| standard(400))?, key)
+/// A request's body, as far as it was read without regard to its sense.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// What its bytes parsed to.
+    Json(Option<Value>),
+    /// The payload itself; what it is stands in the fields.
+    Content(content::Fields, Vec<u8>),
+    /// As `Json`, for an upload URL.
+    Wish(Option<Value>),
+}
+
+/// What a request wants, well-formed.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Store(Upload),
+    Url(Box<Wish>),
+}
+
+impl Shape {
+    /// The session and first sequence that a request names, as far as they are readable: what fault rules match on.
+    pub(super) fn aim(&self) -> (Option<String>, Option<u64>) {
+        match self {
+            Self::Json(body) => {
+                let aim = body.as_ref().map_or((None, None), upload::aim);
+                (aim.0.map(str::to_owned), aim.1)
+            }
+            Self::Content(fields, _) => fields.aim(),
+            Self::Wish(body) => {
+                let recording = body.as_ref().and_then(|body| body.get("recording"));
+                let aim = recording.map_or((None, None), upload::aim);
+                (aim.0.map(str::to_owned), aim.1)
+            }
+        }
+    }
+}
+
+/// Reads a delivery without regard to who sent it. Needs no lock, and may take long.
+pub(super) fn read(head: &Head, body: &Shape) -> Result<Wanted, Reply> {
+    let json = |body: &'_ Option<Value>| {
+        is_json(head)?;
+        body.clone().ok_or_else(|| standard(400))
+    };
+    Ok(match body {
+        Shape::Json(body) => Wanted::Store(Upload::read(&json(body)?, key(head)?)?),
+        Shape::Content(fields, payload) => {
+            has_length(head)?;
+            Wanted::Store(content::read(fields, payload, head, key(head)?)?)
+        }
+        Shape::Wish(body) => Wanted::Url(Box::new(Wish::read(&json(body)?, key(head)?)?)),
+    })
 }
 
 /// Answers a delivery. What it lacks in rights is told before what is wrong with it.
 pub(super) fn answer(
     world: &mut World,
     head: &Head,
-    upload: Result<Upload, Reply>,
+    wanted: Result<Wanted, Reply>,
     now: Duration,
 ) -> Reply {
     let (standing, tenant) = world.standing(head.token.as_deref(), head.arrived_at);
@@ -61,7 +112,13 @@ pub(super) fn answer(
     };
     let mut reply = within_rights(world, name, head, scopes)
         .and_then(|()| within_quota(world, name, now))
-        .and_then(|()| accept(world, name, &upload?))
+        .and_then(|()| match wanted? {
+            Wanted::Store(upload) => {
+                check(world, name, &upload)?;
+                accept(world, name, &upload)
+            }
+            Wanted::Url(wish) => presign::issue(world, name, head, &wish, now),
+        })
         .unwrap_or_else(|refusal| refusal);
     if let Some(quota) = &world.tenants[name].settings.quota {
         reply.headers.extend(quota.headers(now, head.wall_seconds));
@@ -157,8 +214,7 @@ fn within_quota(world: &mut World, name: &str, now: Duration) -> Result<(), Repl
     .with("Retry-After", &seconds.to_string()))
 }
 
-/// Checks the head and gives the request's key.
-fn whole(head: &Head) -> Result<&str, Reply> {
+fn is_json(head: &Head) -> Result<(), Reply> {
     let media_type = head
         .content_type
         .as_deref()
@@ -170,6 +226,10 @@ fn whole(head: &Head) -> Result<&str, Reply> {
             "The media type is not application/json.",
         ));
     }
+    has_length(head)
+}
+
+fn has_length(head: &Head) -> Result<(), Reply> {
     if head.content_length.is_none() {
         return Err(Reply::error(
             411,
@@ -177,6 +237,11 @@ fn whole(head: &Head) -> Result<&str, Reply> {
             "Content-Length is missing.",
         ));
     }
+    Ok(())
+}
+
+/// The request's key.
+fn key(head: &Head) -> Result<&str, Reply> {
     head.key.as_deref().ok_or_else(|| {
         Reply::field(
             400,
@@ -187,8 +252,8 @@ fn whole(head: &Head) -> Result<&str, Reply> {
     })
 }
 
-/// Stores what is new and writes the receipt.
-fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply> {
+/// Refuses wrong keys, and other bytes under a stored sequence.
+pub(super) fn check(world: &mut World, name: &str, upload: &Upload) -> Result<(), Reply> {
     let tenant = world
         .tenants
         .get_mut(name)
@@ -210,6 +275,17 @@ fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply
             ),
         ));
     }
+    Ok(())
+}
+
+/// Stores what is new of a checked request and writes the receipt.
+pub(super) fn accept(world: &mut World, name: &str, upload: &Upload) -> Result<Reply, Reply> {
+    let tenant = world
+        .tenants
+        .get_mut(name)
+        .expect("the token names a tenant");
+    let place = (upload.host.clone(), upload.session.clone());
+    let session: &mut Session = tenant.sessions.entry(place).or_default();
     let parts: Vec<Value> = upload
         .parts
         .iter()

@@ -189,7 +189,8 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
         None if fields.optional("route").is_none() => Place::Deliver,
         Some("deliver") => Place::Deliver,
         Some("token") => Place::Token,
-        _ => return Err(fields.refuse("route", "is neither token nor deliver")),
+        Some("store_host") => Place::Store,
+        _ => return Err(fields.refuse("route", "is none of deliver, token, store_host")),
     };
     if place == Place::Token && (session.is_some() || sequence.is_some()) {
         return Err(fields.refuse("route", "token has no session or sequence"));

@@ -90,7 +90,7 @@ pub(super) fn refuse(field: &str, why: &str) -> Reply {
     Reply::field(400, "bad.request", field, &format!("{field} {why}"))
 }
 
-fn instant(text: &str) -> Option<i64> {
+pub(super) fn instant(text: &str) -> Option<i64> {
     const PATTERN: &[u8] = b"dddd-dd-ddTdd:dd:dd.dddZ";
     let fits = text.len() == PATTERN.len()
         && text

@@ -4,20 +4,25 @@
 
 mod app;
 mod config_file;
+mod content;
 mod control;
 mod deliver;
 mod fault;
 mod fields;
 mod form;
 mod keys;
+mod md5;
+mod presign;
 mod quota;
 mod reply;
 mod serve;
 mod session;
 mod settings;
+mod store_host;
 mod tenant;
 mod token;
 mod upload;
+mod uploads;
 mod wire;
 mod world;
 

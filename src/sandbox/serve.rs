@@ -3,30 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Router, http};
+use axum::routing::{get, post, put};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use serde_json::Value;
 
-use super::app::{App, InProgress, wall_seconds};
-use super::deliver::{self, Head, Path};
+use super::app::App;
+use super::deliver;
 use super::fault::{Action, Phase, Subject};
 use super::reply::{Reply, standard};
+use super::store_host;
 use super::tenant::Place;
 use super::token::{self, Outcome, TokenRequest};
-use super::upload;
+use super::uploads;
 use super::wire::{OnWire, Switch};
 
 pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/oauth/token", post(token))
-        .route("/api/v2/analytics/screenrecordings", post(analytics))
-        .route("/api/v2/screenshare/recordings", post(screenshare))
+        .route(
+            "/api/v2/analytics/screenrecordings",
+            post(uploads::analytics),
+        )
+        .route("/api/v2/screenshare/recordings", post(uploads::screenshare))
+        .route(
+            "/api/v2/analytics/screenrecordings/content",
+            post(uploads::analytics_content),
+        )
+        .route(
+            "/api/v2/screenshare/recordings/content",
+            post(uploads::screenshare_content),
+        )
+        .route("/api/v2/uploads/recordings", post(uploads::wish))
+        .route("/_store/{tenant}/{file}", put(store_host::put))
         .route("/api/v2/tokens/me", get(token_owner))
         .fallback(async |State(app): State<Arc<App>>| finish(&app, standard(404)))
         .method_not_allowed_fallback(async |State(app): State<Arc<App>>| {
@@ -70,105 +83,13 @@ async fn token(
     .await
 }
 
-async fn analytics(
-    State(app): State<Arc<App>>,
-    ConnectInfo(wire): ConnectInfo<OnWire>,
-    request: Request,
-) -> Response {
-    deliver(app, wire, Path::Analytics, request).await
-}
-
-async fn screenshare(
-    State(app): State<Arc<App>>,
-    ConnectInfo(wire): ConnectInfo<OnWire>,
-    request: Request,
-) -> Response {
-    deliver(app, wire, Path::Screenshare, request).await
-}
-
 async fn token_owner(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let token = bearer(&headers);
     let reply = deliver::token_owner(&app.world(), token.as_deref(), app.now());
     finish(&app, reply)
 }
 
-async fn deliver(app: Arc<App>, wire: OnWire, path: Path, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let head = read_head(&parts, path, app.now());
-    let tenant = app
-        .world()
-        .standing(head.token.as_deref(), head.arrived_at)
-        .1;
-    app.world()
-        .arrived(tenant.as_deref(), Place::Deliver, head.arrived_at);
-    let desk = Desk {
-        wire: wire.0,
-        place: Place::Deliver,
-        tenant,
-        app,
-    };
-    let body = match desk
-        .take_body(body, head.content_length, desk.app.body_bytes_max)
-        .await
-    {
-        Ok(body) => body,
-        Err(response) => return response,
-    };
-    // Parsing and hashing a large body would hold up every other connection.
-    let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice::<Value>(&body).ok())
-        .await
-        .expect("parsing does not panic");
-    let parsed = Arc::new(parsed);
-    let (session, sequence) = (*parsed).as_ref().map_or((None, None), upload::aim);
-    let subject = desk.subject(session, sequence);
-    let under_way = match (&desk.tenant, &head.key) {
-        (Some(tenant), Some(key)) => match InProgress::begin(&desk.app, tenant, key) {
-            Some(mark) => Some(mark),
-            None => return desk.send(in_progress()),
-        },
-        _ => None,
-    };
-    let response = desk
-        .settle(subject, async |desk| {
-            let (app, head, parsed) = (Arc::clone(&desk.app), head.clone(), Arc::clone(&parsed));
-            let work = move || {
-                let upload = deliver::read(&head, (*parsed).as_ref());
-                deliver::answer(&mut app.world(), &head, upload, app.now())
-            };
-            Outcome::Answer(
-                tokio::task::spawn_blocking(work)
-                    .await
-                    .expect("answering does not panic"),
-            )
-        })
-        .await;
-    drop(under_way);
-    response
-}
-
-fn in_progress() -> Reply {
-    Reply::error(
-        409,
-        "request.in.progress",
-        "A request with this Idempotency-Key is being worked on.",
-    )
-}
-
-fn read_head(parts: &http::request::Parts, path: Path, now: Duration) -> Head {
-    let quoted = text(&parts.headers, "idempotency-key")
-        .and_then(|value| Some(value.strip_prefix('"')?.strip_suffix('"')?.to_owned()));
-    Head {
-        path,
-        token: bearer(&parts.headers),
-        content_type: text(&parts.headers, "content-type"),
-        content_length: length(&parts.headers),
-        key: quoted,
-        arrived_at: now,
-        wall_seconds: wall_seconds(),
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<String> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
     let value = text(headers, "authorization")?;
     let (scheme, token) = value.split_once(' ')?;
     scheme
@@ -176,11 +97,11 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
         .then(|| token.trim().to_owned())
 }
 
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     text(headers, "content-length")?.parse().ok()
 }
 
@@ -189,15 +110,19 @@ const TOKEN_BODY_MAX: u64 = 64 * 1024;
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request on its way through the script.
-struct Desk {
-    app: Arc<App>,
-    wire: Arc<Switch>,
-    place: Place,
-    tenant: Option<String>,
+pub(super) struct Desk {
+    pub(super) app: Arc<App>,
+    pub(super) wire: Arc<Switch>,
+    pub(super) place: Place,
+    pub(super) tenant: Option<String>,
 }
 
 impl Desk {
-    fn subject<'a>(&'a self, session: Option<&'a str>, sequence: Option<u64>) -> Subject<'a> {
+    pub(super) fn subject<'a>(
+        &'a self,
+        session: Option<&'a str>,
+        sequence: Option<u64>,
+    ) -> Subject<'a> {
         Subject {
             place: self.place,
             tenant: self.tenant.as_deref(),
@@ -207,7 +132,7 @@ impl Desk {
     }
 
     /// Counts the answer and puts it into its final form.
-    fn send(&self, reply: Reply) -> Response {
+    pub(super) fn send(&self, reply: Reply) -> Response {
         self.app
             .world()
             .answered(self.tenant.as_deref(), self.place, &reply, self.app.now());
@@ -220,7 +145,7 @@ impl Desk {
     }
 
     /// Reads the body, unless a fault or its size ends the request first.
-    async fn take_body(
+    pub(super) async fn take_body(
         &self,
         body: Body,
         length: Option<u64>,
@@ -263,7 +188,7 @@ impl Desk {
     }
 
     /// Does the normal course of the request, under the fault that is due for it.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         subject: Subject<'_>,
         work: impl AsyncFnOnce(&Self) -> Outcome,

@@ -53,10 +53,14 @@ pub(super) struct Settings {
     pub(super) quota: Option<Quota>,
     /// Whether idempotency keys are recomputed with this tenant's name.
     pub(super) check_keys: bool,
+    /// How long upload URLs live, whatever was asked for.
+    pub(super) url_life: Option<Duration>,
+    /// What the storage host says of stored bytes: `etag`, `sha256` or `none`.
+    pub(super) store_receipt: String,
 }
 
 /// The members of a change; `revoke` is an act, not a setting.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 14] = [
     "scopes",
     "scope_policy",
     "refusal",
@@ -69,6 +73,8 @@ const MEMBERS: [&str; 12] = [
     "quota",
     "token_endpoint",
     "check_keys",
+    "url_life_ms",
+    "store_receipt",
 ];
 
 impl Settings {
@@ -87,6 +93,8 @@ impl Settings {
             token_endpoint: TokenEndpoint::Up,
             quota: None,
             check_keys: true,
+            url_life: None,
+            store_receipt: "etag".to_owned(),
         }
     }
 
@@ -101,6 +109,17 @@ impl Settings {
                 "disabled" => new.disabled = fields.flag(name)?,
                 "check_keys" => new.check_keys = fields.flag(name)?,
                 "token_life_ms" => new.token_life = Duration::from_millis(fields.count(name)?),
+                "url_life_ms" => {
+                    let life = fields
+                        .optional(name)
+                        .map(|_| fields.count(name))
+                        .transpose()?;
+                    new.url_life = life.map(Duration::from_millis);
+                }
+                "store_receipt" => {
+                    let words = ["etag", "sha256", "none"].map(|word| (word, word));
+                    one_of(&fields, name, &words)?.clone_into(&mut new.store_receipt);
+                }
                 "expires_in" => new.expires_in = Some(value.clone()),
                 "scopes" => new.scopes = scopes(&fields)?,
                 "quota" => new.quota = quota(value)?,

@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::session::{Change, Session};
 use super::settings::Settings;
 
-/// The two places that a tenant talks to; each has its own `Retry-After`.
+/// The places that a tenant talks to; each has its own `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Token,
     Deliver,
+    /// The storage host behind the upload URLs.
+    Store,
 }
 
 /// Everything that is counted, once a tenant.
@@ -32,6 +34,10 @@ pub(super) struct Counters {
     pub(super) expired_tokens: u64,
     pub(super) inside_forbidden_window: u64,
     pub(super) faults: u64,
+    pub(super) urls_issued: u64,
+    pub(super) urls_expired: u64,
+    /// Uploads to the storage host that showed it a token.
+    pub(super) bearer_at_store: u64,
 }
 
 impl Counters {
@@ -44,7 +50,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 16] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 19] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -62,6 +68,9 @@ impl Counters {
             ("throttled", self.throttled),
             ("inside_forbidden_window", self.inside_forbidden_window),
             ("faults", self.faults),
+            ("urls_issued", self.urls_issued),
+            ("urls_expired", self.urls_expired),
+            ("bearer_at_store", self.bearer_at_store),
         ]
     }
 }
@@ -85,7 +94,7 @@ pub(super) struct Tenant {
     pub(super) sessions: BTreeMap<(String, String), Session>,
     /// Keys of requests that are being worked on.
     pub(super) in_progress: BTreeSet<String>,
-    forbidden: [Option<Forbidden>; 2],
+    forbidden: [Option<Forbidden>; 3],
 }
 
 impl Tenant {
@@ -96,7 +105,7 @@ impl Tenant {
             counters: Counters::default(),
             sessions: BTreeMap::new(),
             in_progress: BTreeSet::new(),
-            forbidden: [None; 2],
+            forbidden: [None; 3],
         }
     }
 

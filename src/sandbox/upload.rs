@@ -10,7 +10,7 @@ use super::keys::{self, Origin};
 use super::reply::Reply;
 
 /// A well-formed request whose bytes match its digests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Upload {
     pub(super) host: String,
     pub(super) session: String,
@@ -22,6 +22,8 @@ pub(super) struct Upload {
     pub(super) parts: Vec<Part>,
     /// The parts' payloads one after another.
     pub(super) payload: Vec<u8>,
+    /// The request's key, where its parts carry none of their own.
+    pub(super) request_key: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,8 @@ pub(super) struct Part {
     /// `blake3:<64 hex>`.
     pub(super) digest: String,
     pub(super) key: String,
-    started_at: i64,
-    ended_at: i64,
+    pub(super) started_at: i64,
+    pub(super) ended_at: i64,
 }
 
 const MEMBERS: [&str; 12] = [
@@ -49,8 +51,8 @@ const MEMBERS: [&str; 12] = [
     "parts",
     "payload",
 ];
-const PARTS_MAX: usize = 1024;
-const GAPS_MAX: usize = 1024;
+pub(super) const PARTS_MAX: usize = 1024;
+pub(super) const GAPS_MAX: usize = 1024;
 
 /// The session and first sequence that a body names, as far as it is readable: what fault rules match on.
 pub(super) fn aim(body: &Value) -> (Option<&str>, Option<u64>) {
@@ -64,16 +66,29 @@ impl Upload {
     /// Reads `body`, which came under the idempotency key `header`.
     pub(super) fn read(body: &Value, header: &str) -> Result<Self, Reply> {
         let fields = Fields::of(body, "", &MEMBERS)?;
-        let host = name(&fields, "host", 128, "._-")?;
-        let session = name(&fields, "session", 200, "._:@+=-")?;
-        let late = fields.flag("late")?;
-        let parts = parts(&fields)?;
-        envelope(&fields, &parts)?;
-        if late && parts.len() > 1 {
-            return Err(fields.refuse("late", "is true for more than one part"));
-        }
+        let mut upload = Self::described(&fields, header)?;
         if body.as_object().and_then(|map| map.keys().next_back()) != Some(&"payload".to_owned()) {
             return Err(fields.refuse("payload", "is not the last member"));
+        }
+        upload.payload = payload(&fields, &upload.parts)?;
+        Ok(upload)
+    }
+
+    /// Reads the same without a payload: what is going to be stored elsewhere.
+    pub(super) fn describe(body: &Value, header: &str) -> Result<Self, Reply> {
+        let members = &MEMBERS[..MEMBERS.len() - 1];
+        let fields = Fields::of(body, "recording.", members)?;
+        Self::described(&fields, header)
+    }
+
+    fn described(fields: &Fields<'_>, header: &str) -> Result<Self, Reply> {
+        let host = name(fields, "host", HOST.0, HOST.1)?;
+        let session = name(fields, "session", SESSION.0, SESSION.1)?;
+        let late = fields.flag("late")?;
+        let parts = parts(fields)?;
+        envelope(fields, &parts)?;
+        if late && parts.len() > 1 {
+            return Err(fields.refuse("late", "is true for more than one part"));
         }
         if header != keys::request_key(parts.iter().map(|part| part.key.as_str())) {
             return Err(refuse("Idempotency-Key", "is not the key of these parts"));
@@ -83,9 +98,10 @@ impl Upload {
             session,
             late,
             last: fields.flag("last")?,
-            gaps: gaps(&fields, parts[0].sequence)?,
-            payload: payload(&fields, &parts)?,
+            gaps: gaps(fields, parts[0].sequence)?,
+            payload: Vec::new(),
             parts,
+            request_key: None,
         })
     }
 
@@ -96,16 +112,25 @@ impl Upload {
             host: &self.host,
             session: &self.session,
         };
-        for (index, part) in self.parts.iter().enumerate() {
+        let right = self.parts.iter().map(|part| {
             let digest = blake3::Hash::from_hex(&part.digest["blake3:".len()..])
                 .expect("the digest's shape was checked when the part was read");
-            if part.key != keys::part_key(origin, part.sequence, digest.as_bytes()) {
-                return Err(refuse(
-                    &format!("parts[{index}].idempotencyKey"),
-                    &format!(
-                        "is not the hash over tenant {tenant}, host, session, sequence and digest"
-                    ),
-                ));
+            keys::part_key(origin, part.sequence, digest.as_bytes())
+        });
+        let right: Vec<String> = right.collect();
+        let why =
+            format!("is not the hash over tenant {tenant}, host, session, sequence and digest");
+        if let Some(key) = &self.request_key {
+            let whole = keys::request_key(right.iter().map(String::as_str));
+            return if *key == whole {
+                Ok(())
+            } else {
+                Err(refuse("Idempotency-Key", &why))
+            };
+        }
+        for (index, (part, key)) in self.parts.iter().zip(&right).enumerate() {
+            if part.key != *key {
+                return Err(refuse(&format!("parts[{index}].idempotencyKey"), &why));
             }
         }
         Ok(())
@@ -114,17 +139,30 @@ impl Upload {
 
 fn name(fields: &Fields<'_>, member: &str, limit: usize, marks: &str) -> Result<String, Reply> {
     let text = fields.text(member)?;
-    let fits = !text.is_empty()
-        && text.len() <= limit
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
-        && !text.contains("..");
-    if fits {
+    if is_name(text, limit, marks) {
         Ok(text.to_owned())
     } else {
         Err(fields.refuse(member, "is not a name"))
     }
+}
+
+/// What may stand between the letters and digits of a host's and of a session's name.
+pub(super) const HOST: (usize, &str) = (128, "._-");
+pub(super) const SESSION: (usize, &str) = (200, "._:@+=-");
+
+pub(super) fn is_name(text: &str, limit: usize, marks: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= limit
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
+        && !text.contains("..")
+}
+
+pub(super) fn is_media_type(text: &str) -> bool {
+    let visible = text.len() <= 255 && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    let halves = text.split(';').next().unwrap_or("").split('/');
+    visible && halves.filter(|half| !half.trim().is_empty()).count() == 2
 }
 
 /// Checks what the request says about all its parts together.
@@ -139,18 +177,7 @@ fn envelope(fields: &Fields<'_>, parts: &[Part]) -> Result<(), Reply> {
     if fields.time("endTime")? != last.ended_at {
         return Err(fields.refuse("endTime", "is not the last part's"));
     }
-    let media_type = fields.text("mediaType")?;
-    let visible = media_type.len() <= 255 && media_type.bytes().all(|b| (0x20..0x7f).contains(&b));
-    if !visible
-        || media_type
-            .split(';')
-            .next()
-            .unwrap_or("")
-            .split('/')
-            .filter(|half| !half.trim().is_empty())
-            .count()
-            != 2
-    {
+    if !is_media_type(fields.text("mediaType")?) {
         return Err(fields.refuse("mediaType", "is not a media type"));
     }
     let span = parts
@@ -230,7 +257,7 @@ fn part(value: &Value, at: &str) -> Result<Part, Reply> {
     Ok(part)
 }
 
-fn is_hash(text: &str) -> bool {
+pub(super) fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -261,11 +288,16 @@ fn gaps(fields: &Fields<'_>, sequence: u64) -> Result<Vec<(u64, u64)>, Reply> {
         .collect()
 }
 
-/// Decodes the payload and holds it against lengths and digests.
 fn payload(fields: &Fields<'_>, parts: &[Part]) -> Result<Vec<u8>, Reply> {
     let payload = STANDARD
         .decode(fields.text("payload")?)
         .map_err(|_| fields.refuse("payload", "is not padded base64 of the standard alphabet"))?;
+    check_payload(&payload, parts)?;
+    Ok(payload)
+}
+
+/// Holds the payload against the lengths and digests of its parts.
+pub(super) fn check_payload(payload: &[u8], parts: &[Part]) -> Result<(), Reply> {
     let named = parts
         .iter()
         .try_fold(0_usize, |sum, part| sum.checked_add(part.bytes));
@@ -280,7 +312,7 @@ fn payload(fields: &Fields<'_>, parts: &[Part]) -> Result<Vec<u8>, Reply> {
             ),
         ));
     }
-    let mut rest = payload.as_slice();
+    let mut rest = payload;
     for (index, part) in parts.iter().enumerate() {
         let (own, after) = rest.split_at(part.bytes);
         rest = after;
@@ -297,5 +329,5 @@ fn payload(fields: &Fields<'_>, parts: &[Part]) -> Result<Vec<u8>, Reply> {
             ));
         }
     }
-    Ok(payload)
+    Ok(())
 }

@@ -9,9 +9,11 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
 use super::keys;
+use super::presign::Urls;
 use super::reply::Reply;
 use super::session::Spool;
 use super::tenant::{Counters, Place, Tenant};
+use super::upload::Upload;
 
 /// A token that was handed out.
 #[derive(Debug, Clone)]
@@ -39,6 +41,7 @@ pub(super) struct World {
     pub(super) tenants: BTreeMap<String, Tenant>,
     tokens: HashMap<String, Issued>,
     pub(super) spool: Spool,
+    pub(super) urls: Urls,
     /// What cannot be laid to a tenant: unknown clients and tokens.
     pub(super) strangers: Counters,
     seed: u64,
@@ -64,6 +67,7 @@ impl World {
             tenants: BTreeMap::new(),
             tokens: HashMap::new(),
             spool,
+            urls: Urls::default(),
             strangers: Counters::default(),
             seed,
             drawn: 0,
@@ -188,6 +192,7 @@ impl World {
                 counters.unauthorized += u64::from(reply.status == 401);
                 counters.forbidden += u64::from(reply.status == 403);
             }
+            Place::Store => {}
         }
         let wait = reply
             .header("Retry-After")
@@ -197,6 +202,16 @@ impl World {
         {
             tenant.told_to_wait(place, now, seconds);
         }
+    }
+
+    /// Whether every part of a request is stored.
+    pub(super) fn holds(&self, name: &str, upload: &Upload) -> bool {
+        let place = (upload.host.clone(), upload.session.clone());
+        let session = self.tenants[name].sessions.get(&place);
+        session.is_some_and(|session| {
+            let mut parts = upload.parts.iter();
+            parts.all(|part| session.holds(part.sequence))
+        })
     }
 
     /// Merges `change` into a tenant: all of it or, where it is refused, nothing.

@@ -29,7 +29,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const STATUS_EACH: u32 = 10;
 /// In-flight work after the index is lost.
 const AFTER_LOSS: Duration = Duration::from_secs(5);
-/// The rest of an end that must not hang on a broken index.
+/// An exit that takes longer hangs.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+/// The status of an end that must not hang on a broken index.
 const EXIT_STORAGE: i32 = 74;
 
 /// What a hold is for.
@@ -140,7 +142,18 @@ async fn leave<T>(running: &dyn Running, cause: &str) -> Held<T> {
     tracing::error!("the store's index is lost ({cause}); the next start rebuilds it");
     notify::stopping(AFTER_LOSS);
     let _ = tokio::time::timeout(AFTER_LOSS, running.stop(AFTER_LOSS)).await;
-    // No destructor runs: sled's would wait for threads that may never answer.
+    end_without_the_index()
+}
+
+/// No destructor of the store runs: sled's would wait for threads that may never answer. What the C library still runs
+/// at an exit cannot be ruled out to hang, so there is a second way (ADR 0012).
+fn end_without_the_index() -> ! {
+    let last_resort = std::thread::Builder::new().name("last-resort".into());
+    // Without a thread to be had, the exit alone has to do.
+    let _ = last_resort.spawn(|| {
+        std::thread::sleep(EXIT_PATIENCE);
+        std::process::abort()
+    });
     std::process::exit(EXIT_STORAGE)
 }
 

@@ -10,10 +10,9 @@ use crate::auth::{
 };
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::config::{Auth, Grant, Refresh, Tenant};
+use crate::config::{Auth, Grant, Http, Refresh, Tenant};
 use crate::control::refusal::chain;
 use crate::control::{Code, Refusal};
-use crate::http;
 use crate::model::TenantId;
 
 /// Fewer slots start at once: a token endpoint takes that many requests in a second.
@@ -59,6 +58,7 @@ fn spread(slots: usize) -> Duration {
 struct Request<'a> {
     token_url: &'a str,
     auth: AuthParts<'a>,
+    http: &'a Http,
     refresh: Refresh,
     retry_on_401: bool,
 }
@@ -88,6 +88,7 @@ impl<'a> Request<'a> {
                 secret: (&client_secret_file.name, &client_secret_file.places),
                 scopes,
             },
+            http: &tenant.http,
             refresh: tenant.delivery.refresh,
             retry_on_401: tenant.delivery.retry_on_401,
         }
@@ -100,7 +101,9 @@ impl<'a> Request<'a> {
         chance: &Arc<Chance>,
     ) -> Result<Arc<dyn TokenSource>, Refusal> {
         let wrong = |error: &dyn std::error::Error| Refusal::new(Code::Configuration, chain(error));
-        let client = token_client(http::tls().clone(), self.token_url).map_err(|e| wrong(&e))?;
+        let reach = self.http.reach();
+        let reach = reach.map_err(|what| Refusal::new(Code::Configuration, what))?;
+        let client = token_client(&reach, self.token_url).map_err(|e| wrong(&e))?;
         let endpoint = TokenEndpoint::try_new(self.token_url, client).map_err(|e| wrong(&e))?;
         let grant = match self.auth.grant {
             Grant::ClientCredentials => ClientCredentials {

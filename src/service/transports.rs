@@ -1,24 +1,21 @@
-//! The transport of each tenant, from the configuration. Tenants with the same transport share one, which keeps
-//! their connections apart by itself.
+//! The transport of each tenant, from the configuration. Every tenant has its own, so that neither connections nor
+//! proxies nor certificates are shared.
 
 use std::sync::Arc;
 
 use crate::config::{Tenant, Transport};
-use crate::platform::{JsonPlatform, Platform, Timeouts};
+use crate::control::{Code, Refusal};
+use crate::platform::{BinaryPlatform, JsonPlatform, Platform, PresignedPlatform, Timeouts};
 
-/// Made when first asked for.
-#[derive(Default)]
-pub struct Transports {
-    json: Option<Arc<dyn Platform>>,
-}
-
-impl Transports {
-    pub fn of(&mut self, tenant: &Tenant) -> Arc<dyn Platform> {
-        let platform = match tenant.transport {
-            Transport::Json => self
-                .json
-                .get_or_insert_with(|| Arc::new(JsonPlatform::new(Timeouts::default()))),
-        };
-        Arc::clone(platform)
-    }
+/// # Errors
+/// A file of its `[http]` table cannot be used.
+pub fn transport(tenant: &Tenant) -> Result<Arc<dyn Platform>, Refusal> {
+    let reach = tenant.http.reach();
+    let reach = reach.map_err(|what| Refusal::new(Code::Configuration, what))?;
+    let timeouts = Timeouts::default();
+    Ok(match tenant.transport {
+        Transport::Json => Arc::new(JsonPlatform::new(timeouts, reach)),
+        Transport::Binary => Arc::new(BinaryPlatform::new(timeouts, reach)),
+        Transport::Presigned => Arc::new(PresignedPlatform::new(timeouts, reach)),
+    })
 }

@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError, StoreView};
 
 use super::report::{count_from, delivered, handed_over, report_of};
 use super::slots::slots;
-use super::transports::Transports;
+use super::transports::transport;
 
 /// What an engine is started for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,20 +57,20 @@ struct Work {
 /// Starts an engine on the holder's store. Call on the runtime.
 ///
 /// # Errors
-/// A token slot cannot be built.
+/// A token slot or a transport cannot be built.
 pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refusal> {
     let chance = Arc::new(Chance::from_system());
     let tenants = holder.config.tenants.values();
     let slots = slots(tenants, &holder.clock, &chance)?;
-    let mut transports = Transports::default();
     let lanes = holder.config.tenants.values().map(|tenant| {
         let token = Arc::clone(&slots[&tenant.id]);
-        lane(tenant, token, transports.of(tenant))
+        Ok(lane(tenant, token, transport(tenant)?))
     });
+    let lanes: Vec<LaneSettings> = lanes.collect::<Result<_, Refusal>>()?;
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
-        lanes: lanes.collect(),
+        lanes,
         clock: Arc::clone(&holder.clock),
         chance,
         settings: settings(&holder.config, &role),

@@ -120,6 +120,15 @@ pub fn redrive(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
 
 /// Dead becomes purged; durable when it returns. Works on a damaged chunk too.
 pub fn purge(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
+    let purged = purge_replaced(inner, key)?;
+    if purged == Redriven::Done {
+        inner.index.change([Change::Purged { key: key.clone() }]);
+    }
+    Ok(purged)
+}
+
+/// The same for a chunk whose bytes were given again: its key lives on.
+pub fn purge_replaced(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
     let Some(burial) = burial(inner, key) else {
         return Ok(Redriven::NotDead);
     };
@@ -141,7 +150,6 @@ pub fn purge(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
         .map_or(0, |meta| meta.bytes);
     let states = (ChunkState::Dead, ChunkState::Purged);
     inner.turned(&slot, burial.at.ordinal, &key.tenant, bytes, states);
-    inner.index.change([Change::Purged { key: key.clone() }]);
     Ok(Redriven::Done)
 }
 

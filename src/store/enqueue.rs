@@ -270,8 +270,9 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
     match answer.recv().unwrap_or(Err(EnqueueError::Closing))? {
         Committed::Accepted(sequence) => {
             key.sequence = sequence;
-            if replaces && let Err(error) = super::dead::purge(inner, &key) {
+            if replaces && let Err(error) = super::dead::purge_replaced(inner, &key) {
                 tracing::warn!(chunk = %key, %error, "replaced, and still listed as dead");
+                inner.owe_purge(key.clone());
             }
             Ok(Enqueued {
                 key,

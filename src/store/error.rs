@@ -115,6 +115,12 @@ pub enum StoreError {
     Latched(Latched),
     #[error("the chunk's stored record is damaged")]
     Damaged,
+    #[error("tenant {tenant} is pinned to organisation {pinned}; {given} is another one")]
+    OtherOrganisation {
+        tenant: TenantId,
+        pinned: String,
+        given: String,
+    },
     #[error("the store is closing")]
     Closing,
 }

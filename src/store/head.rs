@@ -99,6 +99,7 @@ pub fn describe(inner: &Inner, session: &SessionKey, owed: &Owed, word: &Word) -
         failures: word.failures.into(),
         crashes: word.crashes.into(),
         late,
+        promoted: state.promoted,
         gaps,
     }
 }

@@ -20,6 +20,7 @@ use super::segment::{NewFrame, Segment};
 use super::sessions::{Arrivals, Sessions};
 use super::tally::{Tallies, add_all};
 use super::types::{Damage, Settings};
+use super::view::Ages;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, TenantId};
@@ -118,12 +119,18 @@ pub struct Inner {
     pub ledger: Mutex<Ledger>,
     /// One writing at a time, in the order of editions.
     pub ledger_writing: Mutex<()>,
+    /// The running time that the ledger's files tell.
+    pub written_running_ms: AtomicU64,
+    /// One change of a tenant's organisation at a time.
+    pub pinning: Mutex<()>,
     /// Damaged chunks whose replacement is on its way or here.
     pub replaced: Mutex<HashSet<ChunkKey>>,
     pub index: Index,
     pub index_path: PathBuf,
     /// The index did not belong to the journal at open, so it was filled anew.
     pub index_rebuilt: bool,
+    /// A leaf: nobody is called while it is held.
+    pub ages: Mutex<Ages>,
     pub commits: CommitQueue,
     pub stage: Stage,
     pub next_number: AtomicU64,
@@ -139,6 +146,10 @@ pub struct Inner {
     pub keeper: (Mutex<()>, Condvar),
     /// Chunks found damaged at open whose burial is not written yet.
     pub burials_owed: Mutex<Vec<Burial>>,
+    /// Damaged chunks whose replacement is here and whose purge could not be written.
+    pub purges_owed: Mutex<Vec<ChunkKey>>,
+    /// Retired segments whose files are still there. Locked by the keeper only.
+    pub unlinking: Mutex<Vec<Arc<SegmentSlot>>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
 }
@@ -213,6 +224,9 @@ impl Inner {
             state.accepted.insert(meta.key.sequence);
             state.owed += 1;
             state.changed_at = frame.accepted_at;
+            if meta.last {
+                state.end(frame.accepted_at);
+            }
         }
         drop(sessions);
         let segment = slot.segment.id;
@@ -226,6 +240,11 @@ impl Inner {
 
     /// A durable note is in force.
     pub fn noted(&self, note: Note, at: NoteAt) {
+        if let Note::SessionEnd { session, at } = &note
+            && let Some(state) = self.sessions().by_key.get_mut(session)
+        {
+            state.end(*at);
+        }
         self.notes().apply(note, at);
     }
 
@@ -240,6 +259,12 @@ impl Inner {
     /// Takes a replacement back that was not written after all; whether there was one.
     pub fn is_not_replaced(&self, key: &ChunkKey) -> bool {
         self.replaced.lock().expect("no holder panics").remove(key)
+    }
+
+    /// A purge that could not be written now is tried again by the keeper.
+    pub fn owe_purge(&self, key: ChunkKey) {
+        let mut owed = self.purges_owed.lock().expect("no holder panics");
+        owed.push(key);
     }
 
     /// Books a change of a chunk's state.
@@ -292,6 +317,10 @@ impl Inner {
     pub fn unlatch(&self) {
         *self.latched.lock().expect("no holder panics") = None;
         tracing::info!("a sync succeeded: accepting again");
+    }
+
+    pub fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().expect("no holder panics")
     }
 
     pub fn tallies(&self) -> Tallies {

@@ -23,6 +23,11 @@ impl Intervals {
         self.0.last().map(|&(_, last)| last)
     }
 
+    /// The intervals, lowest first.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().copied()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -114,6 +119,8 @@ mod tests {
             let expected: BTreeSet<u64> = (5..=45).filter(|v| !plain.contains(v)).collect();
             assert_eq!(holes, expected, "seed {seed}");
             assert_eq!(set.highest(), plain.last().copied());
+            let members: Vec<u64> = set.ranges().flat_map(|(low, high)| low..=high).collect();
+            assert_eq!(members, Vec::from_iter(plain.iter().copied()));
             assert!(
                 set.0.windows(2).all(|w| w[0].1 + 1 < w[1].0),
                 "seed {seed}: {set:?}"

@@ -41,7 +41,11 @@ pub fn inventory(
                 continue;
             }
             match Segment::open(disk, &path) {
-                Ok(opened) => drop(found.segments.insert(id, opened)),
+                Ok((segment, header)) => {
+                    // A store may have more segments than a process may have files.
+                    segment.close_file();
+                    found.segments.insert(id, (segment, header));
+                }
                 Err(HeaderFault::Damaged) => headless.push(id),
                 Err(other) => return Err(other),
             }

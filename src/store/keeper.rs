@@ -14,10 +14,12 @@ use super::layout::SegmentId;
 use super::record::Note;
 use super::roll::write_ledger;
 use super::tally::add_all;
-use crate::model::Timestamp;
+use crate::model::SessionKey;
 use crate::sabotage::Sabotage;
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// Running time that an idle store may lose when it is killed.
+const UNWRITTEN_MS: u64 = 3_600_000;
 /// Descriptors kept open for segments that nobody reads just now.
 const OPEN_SEGMENTS: usize = 64;
 
@@ -39,9 +41,14 @@ pub fn run(inner: &Inner) {
 /// One round. Everything it leaves undone is found again by the next.
 pub fn round(inner: &Inner) -> io::Result<()> {
     write_owed_burials(inner);
+    purge_what_is_replaced(inner);
     let all: Vec<Arc<SegmentSlot>> = inner.segments().values().cloned().collect();
+    let active = *inner.active.lock().expect("no holder panics");
     for slot in all.iter().filter(|slot| slot.segment.has_unsynced_words()) {
         slot.segment.sync_words()?;
+        if all.len() > OPEN_SEGMENTS && Some(slot.segment.id) != active {
+            slot.segment.close_file();
+        }
     }
     for slot in &all {
         remove_finished_solos(inner, slot)?;
@@ -52,9 +59,24 @@ pub fn round(inner: &Inner) -> io::Result<()> {
     for slot in idle.skip(OPEN_SEGMENTS) {
         slot.segment.close_file();
     }
-    let remember = i64::try_from(inner.settings.remember.as_millis()).unwrap_or(i64::MAX);
-    let horizon = Timestamp(inner.clock.wall().0.saturating_sub(remember));
-    let forgotten = inner.sessions().forget_before(horizon);
+    let running_ms = {
+        let mut ledger = inner.ledger.lock().expect("no holder panics");
+        ledger
+            .running
+            .look(inner.clock.boot_id(), inner.clock.now())
+    };
+    let written_ms = inner.written_running_ms.load(Ordering::Relaxed);
+    if running_ms.saturating_sub(written_ms) >= UNWRITTEN_MS
+        && let Err(error) = write_ledger(inner)
+    {
+        tracing::warn!(%error, "ledger not written; sessions are remembered longer");
+    }
+    let remember = inner.settings.remember;
+    let forgotten = if inner.sabotaged.is(Sabotage::AgeByWallClock) {
+        forget_by_wall_clock(inner, remember)
+    } else {
+        inner.sessions().forget(running_ms, remember)
+    };
     inner.index.change(
         forgotten
             .into_iter()
@@ -63,16 +85,42 @@ pub fn round(inner: &Inner) -> io::Result<()> {
     Ok(())
 }
 
+/// A deliberate defect, for a test that must see it.
+fn forget_by_wall_clock(inner: &Inner, remember: Duration) -> Vec<SessionKey> {
+    let now = inner.clock.wall();
+    let mut sessions = inner.sessions();
+    let old = sessions
+        .by_key
+        .extract_if(|_, state| state.owed == 0 && now.since(state.changed_at) > remember);
+    old.map(|(key, _)| key).collect()
+}
+
 /// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
 fn write_owed_burials(inner: &Inner) {
     let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
     for burial in owed {
+        // Its bytes may have been given again meanwhile.
+        let purged = !inner.notes().burials.contains_key(&burial.key());
+        if purged {
+            continue;
+        }
         if inner.commits.note(Note::Bury(burial.clone())).is_err() {
             inner
                 .burials_owed
                 .lock()
                 .expect("no holder panics")
                 .push(burial);
+        }
+    }
+}
+
+/// Tries again to purge the damaged chunks whose replacement is here. What stays owed over a restart is seen at open.
+fn purge_what_is_replaced(inner: &Inner) {
+    let owed = std::mem::take(&mut *inner.purges_owed.lock().expect("no holder panics"));
+    for key in owed {
+        match super::dead::purge_replaced(inner, &key) {
+            Ok(_) | Err(StoreError::Damaged) => {}
+            Err(_) => inner.owe_purge(key),
         }
     }
 }
@@ -104,6 +152,10 @@ fn remove_finished_solos(inner: &Inner, slot: &SegmentSlot) -> io::Result<()> {
 
 /// Lets go of every segment that owes nothing, except the one being written.
 pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
+    let mut unlinking = inner.unlinking.lock().expect("no holder panics");
+    if !unlinking.is_empty() {
+        finish_unlinking(inner, &mut unlinking)?;
+    }
     let active = *inner.active.lock().expect("no holder panics");
     let mut going = Vec::new();
     for slot in all {
@@ -122,7 +174,7 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
         slot.segment.sync_words()?;
     }
     if inner.sabotaged.is(Sabotage::UnlinkFirst) {
-        unlink(inner, &going)?;
+        unlink(inner, &mut going.clone())?;
     }
     // The digests in the index are all that will be remembered of these chunks; without an index they are not.
     drop(inner.index.ask_patiently(|tables| tables.sync()));
@@ -139,17 +191,26 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
             add_all(&mut ledger.totals, &slot.book().tallies);
         }
     }
-    write_ledger(inner)?;
     if !inner.sabotaged.is(Sabotage::UnlinkFirst) {
-        unlink(inner, &going)?;
+        unlinking.extend(going);
     }
-    Ok(())
+    finish_unlinking(inner, &mut unlinking)
 }
 
-fn unlink(inner: &Inner, going: &[Arc<SegmentSlot>]) -> io::Result<()> {
-    for slot in going {
-        inner.disk.remove(&slot.segment.path)?;
+/// Unlinks what is retired, once both ledgers say so. What a fault leaves here is tried again by the next round.
+fn finish_unlinking(inner: &Inner, unlinking: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
+    write_ledger(inner)?;
+    unlink(inner, unlinking)
+}
+
+fn unlink(inner: &Inner, going: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
+    while let Some(slot) = going.last() {
+        match inner.disk.remove(&slot.segment.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         inner.used.fetch_sub(slot.book().bytes(), Ordering::Relaxed);
+        going.pop();
     }
     inner.disk.sync_dir(&inner.segments_dir())
 }

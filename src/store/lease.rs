@@ -1,6 +1,6 @@
 //! Leasing and settling: the one place where a live chunk's word changes.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::sessions::Delay;
 use super::types::Head;
 use super::word::{Slot, Word};
 use crate::clock::Deadline;
+use crate::disk::Payload;
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, FailureRecord, SessionKey};
 use crate::sabotage::{Sabotage, stop_at};
 
@@ -167,7 +168,7 @@ fn write_burial(
 fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, delivered: bool) {
     let mut sessions = inner.sessions();
     let state = sessions.entry(session);
-    state.owed = state.owed.saturating_sub(1);
+    state.owe_one_less();
     state.delay = state.delay.filter(|delay| delay.sequence != sequence);
     state.changed_at = inner.clock.wall();
     if delivered {
@@ -191,7 +192,7 @@ impl Lease {
     }
 
     /// A fresh reader over the payload, verified block by block; a damaged block is an error of kind `InvalidData`.
-    pub fn payload(&self) -> io::Result<Box<dyn Read + Send>> {
+    pub fn payload(&self) -> io::Result<Box<dyn Payload>> {
         Ok(Box::new(reader(&self.inner, &self.slot, &self.frame)?))
     }
 

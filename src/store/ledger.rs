@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::intervals::Intervals;
 use super::layout::SegmentId;
 use super::record;
+use super::running::Running;
 use super::tally::Tallies;
 use crate::disk::Disk;
-use crate::model::{HostName, SessionKey, Timestamp};
+use crate::model::{HostName, SessionKey, TenantId, Timestamp};
+
+mod v1;
 
 const MAGIC: [u8; 8] = *b"REELAYLG";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Far above a ledger of a million remembered sessions.
 const LEDGER_MAX: u64 = 1 << 30;
 const FILES: [&str; 2] = ["ledger.a", "ledger.b"];
@@ -28,6 +31,10 @@ pub struct SessionLine {
     /// The highest sequence that was delivered.
     pub delivered_high: Option<u64>,
     pub changed_at: Timestamp,
+    /// The store's running time at that change.
+    pub quiet_from_ms: u64,
+    pub ended_at: Option<Timestamp>,
+    pub promoted: bool,
 }
 
 /// Where a segment that nobody appends to any more ends.
@@ -60,6 +67,9 @@ pub struct Ledger {
     /// Chunks of segments that vanished without being retired.
     pub lost: u64,
     pub sessions: Vec<SessionLine>,
+    pub running: Running,
+    /// The organisation that each tenant's token showed first, or that an operator confirmed.
+    pub organisations: BTreeMap<TenantId, String>,
 }
 
 /// Why neither file could be read.
@@ -96,7 +106,7 @@ impl Ledger {
                         .as_ref()
                         .is_none_or(|other| ledger.edition > other.edition)
                     {
-                        best = Some(ledger);
+                        best = Some(*ledger);
                     }
                 }
             }
@@ -124,7 +134,7 @@ impl Ledger {
 enum One {
     Absent,
     Damaged,
-    Ledger(Ledger),
+    Ledger(Box<Ledger>),
 }
 
 fn read_one(disk: &dyn Disk, path: &Path) -> Result<One, LedgerError> {
@@ -149,8 +159,14 @@ fn read_one(disk: &dyn Disk, path: &Path) -> Result<One, LedgerError> {
     if crc32fast::hash(&body).to_le_bytes() != head[16..] {
         return Ok(One::Damaged);
     }
-    match record::decode(VERSION, &body, LEDGER_MAX) {
-        Ok(ledger) => Ok(One::Ledger(ledger)),
+    let decoded = match body.first() {
+        Some(&v1::VERSION) => {
+            record::decode::<v1::Ledger>(v1::VERSION, &body, LEDGER_MAX).map(Ledger::from)
+        }
+        _ => record::decode(VERSION, &body, LEDGER_MAX),
+    };
+    match decoded {
+        Ok(ledger) => Ok(One::Ledger(Box::new(ledger))),
         Err(record::RecordError::NewerVersion(version)) => Err(LedgerError::NewerVersion(version)),
         Err(_) => Ok(One::Damaged),
     }
@@ -192,7 +208,11 @@ mod tests {
                 accepted,
                 delivered_high: Some(3),
                 changed_at: Timestamp(5),
+                quiet_from_ms: 7,
+                ended_at: Some(Timestamp(6)),
+                promoted: true,
             }],
+            organisations: BTreeMap::from([("acme".parse().unwrap(), "org-1".into())]),
             ..Ledger::default()
         }
     }
@@ -261,7 +281,7 @@ mod tests {
         std::fs::write(dir.path().join("ledger.a"), bytes).unwrap();
         assert!(matches!(
             Ledger::read(&RealDisk, dir.path()),
-            Err(LedgerError::NewerVersion(2))
+            Err(LedgerError::NewerVersion(3))
         ));
     }
 }

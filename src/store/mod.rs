@@ -24,12 +24,15 @@ mod ledger;
 mod notes;
 mod open;
 mod payload;
+mod pins;
 mod plan;
 mod queue;
 mod record;
 mod recover;
 mod reindex;
 mod roll;
+mod roster;
+mod running;
 mod scan;
 mod segment;
 mod sessions;
@@ -47,8 +50,9 @@ pub use dead::DeadPayload;
 pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;
 pub use types::{
-    Damage, DeadFilter, DeadLetter, Enqueued, FsckReport, Head, HoldKey, IndexCheck, NewChunk,
-    Outcome, Redriven, SequenceChoice, Settings, StoreView, StoredHold, TenantCounts,
+    Damage, DeadFilter, DeadLetter, Ending, Enqueued, FsckReport, Head, HoldKey, IndexCheck,
+    NewChunk, Outcome, Promotion, Redriven, SequenceChoice, SessionFilter, SessionList,
+    SessionSummary, Settings, StoreView, StoredHold, TenantCounts,
 };
 
 use std::io::{self, Read};
@@ -60,7 +64,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Deadline};
 use crate::disk::{Disk, RealDisk};
-use crate::model::{ChunkKey, FailureRecord, SessionKey, TenantId};
+use crate::model::{ChunkKey, FailureRecord, SessionKey, TenantId, Timestamp};
 use inner::{Inner, index_lost};
 use record::{Hold, Note};
 
@@ -227,6 +231,49 @@ impl Store {
             .collect()
     }
 
+    /// Says that a session will get nothing more; durable when it returns. What comes all the same is late capture: it
+    /// is accepted and delivered like any chunk, and the session stays ended.
+    pub fn end_session(&self, session: &SessionKey, at: Timestamp) -> Result<Ending, StoreError> {
+        roster::end(&self.inner, session, at)
+    }
+
+    /// Puts a session first in its lane until it owes nothing; in force at once, durable when it returns.
+    pub fn promote(&self, session: &SessionKey) -> Result<Promotion, StoreError> {
+        roster::promote(&self.inner, session)
+    }
+
+    /// The sequences of a session that are to be delivered, as closed intervals, lowest first.
+    pub fn owed_of(&self, session: &SessionKey) -> Result<Vec<(u64, u64)>, StoreError> {
+        roster::owed(&self.inner, session)
+    }
+
+    /// The remembered sessions that match.
+    pub fn sessions(&self, filter: &SessionFilter) -> SessionList {
+        roster::list(&self.inner, filter)
+    }
+
+    /// The organisation that a tenant is pinned to.
+    pub fn organisation(&self, tenant: &TenantId) -> Option<String> {
+        pins::organisation(&self.inner, tenant)
+    }
+
+    /// Pins a tenant to the organisation that its token showed; durable when it returns.
+    ///
+    /// # Errors
+    /// It is pinned to another one; or the medium's, and then nothing is pinned.
+    pub fn pin_organisation(
+        &self,
+        tenant: &TenantId,
+        organisation: &str,
+    ) -> Result<(), StoreError> {
+        pins::pin(&self.inner, tenant, organisation)
+    }
+
+    /// An operator moves the tenant to another organisation: the next one seen is pinned. Returns what was lifted.
+    pub fn unpin_organisation(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
+        pins::unpin(&self.inner, tenant)
+    }
+
     /// What the last failures of a live chunk were, oldest first.
     pub fn history(&self, key: &ChunkKey) -> Result<Vec<FailureRecord>, StoreError> {
         let key = key.clone();
@@ -280,15 +327,15 @@ impl Store {
             (*id, slot.segment.nonce, end)
         });
         let edition = inner.ledger.lock().expect("no holder panics").edition;
-        if inner.index.lost().is_none() {
-            inner
-                .index
-                .close(reindex::mark_of(last, edition))
-                .map_err(|fault| index_lost(&fault))?;
-        } else {
+        let closed = match inner.index.lost() {
+            None => inner.index.close(reindex::mark_of(last, edition)),
+            Some(_) => Ok(()),
+        };
+        if closed.is_err() || inner.index.lost().is_some() {
             // The next start shall not trust what is there.
             std::fs::write(inner.index_path.join("lost"), b"")?;
         }
+        closed.map_err(|fault| index_lost(&fault))?;
         inner.lock.unlock()?;
         Ok(())
     }

@@ -48,6 +48,8 @@ impl Notes {
             Note::HoldEnd(key) => {
                 self.holds.insert(key, (None, written));
             }
+            // Known with its session; the ledger keeps it before the note goes.
+            Note::SessionEnd { .. } => {}
         }
     }
 

@@ -82,6 +82,7 @@ pub fn open(
         rebuild(&opened.index, &found, &ends).map_err(io_error)?;
     }
     let next_number = ledger.next_number.max(survey.highest_number + 1);
+    let written_running_ms = ledger.running.total_ms();
     let used = survey.books.values().map(super::inner::Book::bytes).sum();
     let unreadable = found.unreadable;
     let segments = slots(found.segments, survey.books);
@@ -97,10 +98,13 @@ pub fn open(
         notes: Mutex::new(notes),
         ledger: Mutex::new(ledger),
         ledger_writing: Mutex::new(()),
+        written_running_ms: AtomicU64::new(written_running_ms),
+        pinning: Mutex::new(()),
         replaced: Mutex::default(),
         index: opened.index,
         index_path: opened.path,
         index_rebuilt: !index_fits,
+        ages: Mutex::default(),
         commits: CommitQueue::default(),
         stage: Stage::default(),
         next_number: AtomicU64::new(next_number),
@@ -113,6 +117,8 @@ pub fn open(
         keeper: (Mutex::new(()), Condvar::new()),
         damage: Mutex::new(found.damage),
         burials_owed: Mutex::new(burials),
+        purges_owed: Mutex::default(),
+        unlinking: Mutex::default(),
     };
     load_delays(&inner);
     let owed: Vec<_> = {
@@ -253,6 +259,9 @@ fn read_segments(
     for (note, _) in &survey.notes {
         changed |= make_true(found, note)?;
     }
+    for at in &survey.replaced {
+        changed |= finish_purge(found, *at)?;
+    }
     for (at, start) in &survey.crashed {
         let segment = &found.segments[&at.segment].0;
         segment.change_word(at.ordinal, *start, |word| {
@@ -260,11 +269,15 @@ fn read_segments(
         })?;
     }
     if changed {
-        // Rare: the process ended between a note and its word. The words are right now; look again.
+        // Rare: the process ended between a note and its word, or between a replacement and the purge of what it
+        // replaces. The words are right now; look again.
         survey = recover::survey(&found.segments, ends, ledger)?;
     }
     let mut notes = Notes::default();
     for (note, at) in std::mem::take(&mut survey.notes) {
+        if let Note::Bury(burial) = &note {
+            survey.named(burial.at, &burial.key(), 0);
+        }
         notes.apply(note, at);
     }
     // A dead letter whose word says otherwise was settled by a younger word.
@@ -272,7 +285,11 @@ fn read_segments(
         let word = found
             .segments
             .get(&burial.at.segment)
-            .and_then(|(segment, _)| segment.read_word(burial.at.ordinal).ok());
+            .and_then(|(segment, _)| {
+                let word = segment.read_word(burial.at.ordinal).ok();
+                segment.close_file();
+                word
+            });
         matches!(word, Some(Slot::Word(word)) if word.state == ChunkState::Dead)
     });
     for (key, at, version) in std::mem::take(&mut survey.dead) {
@@ -297,12 +314,14 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
         Note::Bury(burial) => (burial.at, burial.version, ChunkState::Dead),
         Note::Redrive { at, version } => (*at, *version, ChunkState::Live),
         Note::Purge { at, version } => (*at, *version, ChunkState::Purged),
-        Note::Hold(_) | Note::HoldEnd(_) => return Ok(false),
+        Note::Hold(_) | Note::HoldEnd(_) | Note::SessionEnd { .. } => return Ok(false),
     };
     let Some((segment, _)) = found.segments.get(&at.segment) else {
         return Ok(false);
     };
-    let Slot::Word(word) = segment.read_word(at.ordinal)? else {
+    let read = segment.read_word(at.ordinal);
+    segment.close_file();
+    let Slot::Word(word) = read? else {
         return Ok(false);
     };
     if word.version >= version {
@@ -318,6 +337,22 @@ fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
         }],
     )?;
     Ok(true)
+}
+
+/// The bytes of this dead letter were given again and accepted, so it is none any more. What says so stands in the
+/// journal and is found again if this word is lost; until it is durable no segment goes.
+fn finish_purge(found: &Inventory, at: Location) -> io::Result<bool> {
+    let Some((segment, _)) = found.segments.get(&at.segment) else {
+        return Ok(false);
+    };
+    let Slot::Word(word) = segment.read_word(at.ordinal)? else {
+        return Ok(false);
+    };
+    let dead = word.state == ChunkState::Dead;
+    if dead {
+        segment.write_words(at.ordinal, &[word.turned(ChunkState::Purged)])?;
+    }
+    Ok(dead)
 }
 
 fn remove_orphan_solos(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layout::BLOCK;
 use super::segment::read_patiently;
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, Payload};
 
 /// A checked reader over one payload. A damaged block is an error of kind `InvalidData`, and so is every read after it.
 pub struct PayloadReader {
@@ -69,6 +69,15 @@ impl PayloadReader {
             )));
         }
         self.next_block += 1;
+        self.taken = 0;
+        Ok(())
+    }
+}
+
+impl Payload for PayloadReader {
+    fn rewind(&mut self) -> io::Result<()> {
+        self.next_block = 0;
+        self.block.clear();
         self.taken = 0;
         Ok(())
     }

@@ -9,8 +9,8 @@ use super::layout::SegmentId;
 use super::types::HoldKey;
 use crate::clock::Deadline;
 use crate::model::{
-    ChunkKey, ChunkMeta, DeadReason, Digest, FailureRecord, HostName, SessionId, TenantId,
-    Timestamp,
+    ChunkKey, ChunkMeta, DeadReason, Digest, FailureRecord, HostName, SessionId, SessionKey,
+    TenantId, Timestamp,
 };
 
 /// No record is larger, whatever its bytes claim.
@@ -138,6 +138,11 @@ pub enum Note {
     },
     Hold(Hold),
     HoldEnd(HoldKey),
+    /// The capture side said that nothing more is to come. Since version 2.
+    SessionEnd {
+        session: SessionKey,
+        at: Timestamp,
+    },
 }
 
 /// A hold of a lane, as it survives restarts.
@@ -173,14 +178,20 @@ impl Burial {
 }
 
 impl Note {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+    /// The same, but for what it did not know yet.
+    const FIRST: u8 = 1;
 
     pub fn encode(&self) -> Vec<u8> {
         encode(Self::VERSION, self, RECORD_MAX)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        decode(Self::VERSION, bytes, RECORD_MAX)
+        let version = match bytes.first() {
+            Some(&Self::FIRST) => Self::FIRST,
+            _ => Self::VERSION,
+        };
+        decode(version, bytes, RECORD_MAX)
     }
 }
 
@@ -253,6 +264,25 @@ mod tests {
         let expected_start = [1, 4, 0, 0, 0, 0, 0, 0, 0, b'a', b'c', b'm', b'e', 7, 0];
         assert_eq!(bytes[..15], expected_start);
         assert_eq!(bytes.len(), 1 + 12 + 15 + 10 + 8 + 8 + 8 + 17 + 1 + 32);
+    }
+
+    /// The first encoding of each note: these bytes decode for ever.
+    #[test]
+    fn version_1_notes_are_what_they_always_were() {
+        let at = Location {
+            segment: SegmentId(3),
+            ordinal: 9,
+        };
+        let key = HoldKey {
+            tenant: "acme".parse().unwrap(),
+            name: "operator".into(),
+        };
+        let purge = [1, 2, 0, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 5, 0];
+        let mut end = vec![1, 4, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0];
+        end.extend(b"acme\x08\0\0\0\0\0\0\0operator");
+        assert_eq!(Note::decode(&purge), Ok(Note::Purge { at, version: 5 }));
+        assert_eq!(Note::decode(&end), Ok(Note::HoldEnd(key)));
+        assert_eq!(Note::decode(&[3, 0]), Err(RecordError::NewerVersion(3)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the segments say at open: their ends, their chunks, their notes, their damage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use super::frame::Kind;
@@ -12,10 +12,10 @@ use super::queue::NoteAt;
 use super::record::{ChunkRecord, Location, Note};
 use super::scan::{Found, walk};
 use super::segment::{FrameHead, Segment};
-use super::sessions::Sessions;
+use super::sessions::{Seen, Sessions};
 use super::types::Damage;
 use super::word::Word;
-use crate::model::{ChunkKey, ChunkMeta, ChunkState};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason};
 
 /// What a walk over all segments told.
 #[derive(Default)]
@@ -36,6 +36,12 @@ pub struct Survey {
     pub dead: Vec<(ChunkKey, Location, u16)>,
     /// Words that could not be read, and what they are taken for.
     pub rewrite: Vec<(Location, Word)>,
+    /// Damaged chunks whose bytes were given again: a younger frame has their key.
+    pub replaced: Vec<Location>,
+    /// Enqueue numbers from here on are younger than the ledger.
+    fresh_from: u64,
+    /// Chunks that were buried as damaged.
+    damaged_ones: HashMap<ChunkKey, Location>,
 }
 
 /// Reads every accepted frame's head once.
@@ -44,12 +50,21 @@ pub fn survey(
     ends: &BTreeMap<SegmentId, Closed>,
     ledger: &Ledger,
 ) -> io::Result<Survey> {
-    let mut survey = Survey::default();
+    let mut survey = Survey {
+        fresh_from: ledger.next_number,
+        ..Survey::default()
+    };
     for line in &ledger.sessions {
         let state = survey.sessions.entry(&line.key);
         state.accepted = line.accepted.clone();
         state.delivered_high = line.delivered_high;
         state.changed_at = line.changed_at;
+        state.ended_at = line.ended_at;
+        state.promoted = line.promoted;
+        state.seen = Some(Seen {
+            changed_at: line.changed_at,
+            running_ms: line.quiet_from_ms,
+        });
     }
     for (id, (segment, _)) in segments {
         let closed = ends[id];
@@ -62,6 +77,7 @@ pub fn survey(
             survey.step(segment, &mut book, step);
             Ok(())
         })?;
+        segment.close_file();
         let readable: u64 = book
             .tallies
             .values()
@@ -69,6 +85,9 @@ pub fn survey(
             .sum();
         book.unreadable = u64::from(closed.chunks).saturating_sub(readable + book.moved);
         survey.books.insert(*id, book);
+    }
+    for state in survey.sessions.by_key.values_mut() {
+        state.promoted &= state.owed > 0;
     }
     Ok(survey)
 }
@@ -104,7 +123,7 @@ impl Survey {
                     start: head.start,
                 };
                 match Note::decode(&head.record) {
-                    Ok(note) => self.notes.push((note, at)),
+                    Ok(note) => self.note(note, at),
                     Err(_) => self.damaged(segment, head.start, "note does not decode"),
                 }
             }
@@ -130,6 +149,20 @@ impl Survey {
                 self.damaged(segment, start, &format!("no frame up to {end}"));
             }
         }
+    }
+
+    fn note(&mut self, note: Note, at: NoteAt) {
+        if let Note::Bury(burial) = &note
+            && burial.reason == DeadReason::Damaged
+        {
+            self.damaged_ones.insert(burial.key(), burial.at);
+        }
+        if let Note::SessionEnd { session, at } = &note
+            && let Some(state) = self.sessions.by_key.get_mut(session)
+        {
+            state.end(*at);
+        }
+        self.notes.push((note, at));
     }
 
     fn chunk(
@@ -160,12 +193,20 @@ impl Survey {
                 },
             );
         }
+        let elsewhere = self.damaged_ones.get(&meta.key).filter(|it| **it != at);
+        self.replaced.extend(elsewhere);
         if word.sending {
             self.crashed.push((at, head.start));
         }
         let state = self.sessions.entry(&meta.key.session_key());
         state.accepted.insert(meta.key.sequence);
         state.changed_at = state.changed_at.max(head.header.accepted_at);
+        if head.header.number >= self.fresh_from {
+            state.seen = None;
+        }
+        if meta.last {
+            state.end(head.header.accepted_at);
+        }
         match word.state {
             ChunkState::Live | ChunkState::Confirming => {
                 state.owed += 1;
@@ -179,7 +220,7 @@ impl Survey {
         }
     }
 
-    /// A chunk whose frame does not read back is known by name after all: it is a dead letter of its tenant.
+    /// A chunk whose frame does not read back is known by name after all: it is its tenant's, and not owed any more.
     pub fn named(&mut self, at: Location, key: &ChunkKey, bytes: u64) {
         let Some(word) = self.nameless.remove(&at) else {
             return;

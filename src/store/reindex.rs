@@ -127,6 +127,7 @@ pub fn rebuild(
             {
                 let session = meta.key.session_key();
                 let (segment, sequence) = (*id, meta.key.sequence);
+                let purged = (word.state == ChunkState::Purged).then(|| meta.key.clone());
                 index.change([if word.state == ChunkState::Live {
                     let owed = Owed {
                         sequence,
@@ -150,15 +151,17 @@ pub fn rebuild(
                         digest: meta.digest,
                     }
                 }]);
+                index.change(purged.map(|key| Change::Purged { key }));
             }
             Ok(())
         })?;
+        segment.close_file();
     }
     Ok(())
 }
 
-/// Chunks whose frames were damaged while the store was closed have lost their names. A note of their burial knows
-/// them, or else the index from before; then the burial is to be written, so that the next opening knows them too.
+/// Chunks whose frames were damaged while the store was closed have lost their names. Those that no note of a
+/// burial knows, the index from before may know; then the burial is to be written, so that the next opening knows them too.
 pub fn name_the_nameless(
     index: &Index,
     found: &Inventory,
@@ -166,14 +169,6 @@ pub fn name_the_nameless(
     notes: &mut Notes,
     now: Timestamp,
 ) -> io::Result<Vec<Burial>> {
-    let buried: Vec<_> = notes
-        .burials
-        .iter()
-        .map(|(key, burial)| (burial.at, key.clone()))
-        .collect();
-    for (at, key) in buried {
-        survey.named(at, &key, 0);
-    }
     if survey.nameless.is_empty() {
         return Ok(Vec::new());
     }

@@ -146,6 +146,9 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
     let _writing = inner.ledger_writing.lock().expect("no holder panics");
     let active = *inner.active.lock().expect("no holder panics");
     let mut ledger = inner.ledger.lock().expect("no holder panics");
+    let running_ms = ledger
+        .running
+        .look(inner.clock.boot_id(), inner.clock.now());
     let sessions = inner.sessions();
     let lines = sessions
         .by_key
@@ -157,6 +160,9 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
             accepted: state.accepted.clone(),
             delivered_high: state.delivered_high,
             changed_at: state.changed_at,
+            quiet_from_ms: state.quiet_from(running_ms),
+            ended_at: state.ended_at,
+            promoted: state.promoted,
         })
         .collect();
     drop(sessions);
@@ -180,7 +186,11 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
     // Nobody who wants to count waits for the disk.
     let written = ledger.clone();
     drop(ledger);
-    written.write(inner.disk.as_ref(), &inner.dir)
+    written.write(inner.disk.as_ref(), &inner.dir)?;
+    inner
+        .written_running_ms
+        .store(running_ms, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Unpredictable, so that no payload can hold a frame that would pass for one of ours.

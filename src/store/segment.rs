@@ -56,6 +56,8 @@ pub struct Segment {
     words: Mutex<()>,
     /// Words were written since the last sync.
     words_dirty: AtomicBool,
+    /// Words of an earlier process wait for their first sync.
+    inherited: AtomicBool,
     /// One sync at a time, and what came of them: the system tells of a failure once, to whoever asks first.
     sync_failed: Mutex<SyncFailed>,
 }
@@ -137,6 +139,7 @@ impl Segment {
             file: Mutex::new(file),
             words: Mutex::new(()),
             words_dirty: AtomicBool::new(false),
+            inherited: AtomicBool::new(false),
             sync_failed: Mutex::default(),
         }
     }
@@ -151,7 +154,8 @@ impl Segment {
         Ok(file)
     }
 
-    /// Gives the descriptor back; readers under way keep theirs.
+    /// Gives the descriptor back; readers under way keep theirs. One that wrote words is kept until they are synced,
+    /// because the system tells of a failure to who held the file meanwhile.
     pub fn close_file(&self) {
         if !self.words_dirty.load(Ordering::Acquire) {
             *self.file.lock().expect("no holder panics") = None;
@@ -161,7 +165,7 @@ impl Segment {
     /// The words were written by a process that ended without a close: whether they are on the medium is not known.
     pub fn inherit_words(&self) {
         self.sync_failed.lock().expect("no holder panics").words = true;
-        self.words_dirty.store(true, Ordering::Release);
+        self.inherited.store(true, Ordering::Release);
     }
 
     /// Makes every frame and word written so far durable.
@@ -195,6 +199,7 @@ impl Segment {
 
     fn sync_file(&self, failed: &mut SyncFailed) -> io::Result<()> {
         self.words_dirty.store(false, Ordering::Release);
+        self.inherited.store(false, Ordering::Release);
         let result = self.file()?.sync();
         failed.words = result.is_err();
         failed.ever |= failed.words;
@@ -203,7 +208,7 @@ impl Segment {
     }
 
     pub fn has_unsynced_words(&self) -> bool {
-        self.words_dirty.load(Ordering::Acquire)
+        self.words_dirty.load(Ordering::Acquire) || self.inherited.load(Ordering::Acquire)
     }
 
     pub fn read_word(&self, ordinal: u32) -> io::Result<Slot> {

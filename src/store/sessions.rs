@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use super::intervals::Intervals;
+use super::running::milliseconds;
 use crate::clock::Deadline;
 use crate::model::{SessionKey, Timestamp};
 
@@ -20,6 +22,40 @@ pub struct SessionState {
     /// The head failed and waits.
     pub delay: Option<Delay>,
     pub changed_at: Timestamp,
+    /// The last change that the keeper saw; `None`: none yet.
+    pub seen: Option<Seen>,
+    /// The capture side said that nothing more is to come.
+    pub ended_at: Option<Timestamp>,
+    /// An operator wants it first in its lane, until it owes nothing.
+    pub promoted: bool,
+}
+
+/// A change, and the store's running time when it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub changed_at: Timestamp,
+    pub running_ms: u64,
+}
+
+impl SessionState {
+    /// A chunk is settled.
+    pub fn owe_one_less(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+        self.promoted &= self.owed > 0;
+    }
+
+    /// The first end stays; nothing takes it back.
+    pub fn end(&mut self, at: Timestamp) {
+        self.ended_at.get_or_insert(at);
+    }
+
+    /// The running time since which nothing changed.
+    pub fn quiet_from(&self, running_ms: u64) -> u64 {
+        match self.seen {
+            Some(seen) if seen.changed_at == self.changed_at => seen.running_ms,
+            _ => running_ms,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +77,18 @@ impl Sessions {
         self.by_key.get_mut(key).expect("inserted above")
     }
 
-    /// Drops sessions that owe nothing and did not change for the time of remembrance.
-    pub fn forget_before(&mut self, horizon: Timestamp) -> Vec<SessionKey> {
-        let old =
-            |state: &SessionState| state.owed == 0 && !state.leased && state.changed_at < horizon;
+    /// Drops sessions that owe nothing and did not change for the time of remembrance, and those that never began.
+    pub fn forget(&mut self, running_ms: u64, remember: Duration) -> Vec<SessionKey> {
+        let remember_ms = milliseconds(remember);
+        let old = |state: &mut SessionState| {
+            let quiet_from = state.quiet_from(running_ms);
+            state.seen = Some(Seen {
+                changed_at: state.changed_at,
+                running_ms: quiet_from,
+            });
+            let aged = running_ms.saturating_sub(quiet_from) > remember_ms;
+            state.owed == 0 && !state.leased && (aged || state.accepted.is_empty())
+        };
         let forgotten = self.by_key.extract_if(|_, state| old(state));
         forgotten.map(|(key, _)| key).collect()
     }

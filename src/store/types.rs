@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Balance, ChunkKey, ChunkMeta, ChunkState, Count, DeadReason, Digest, FailureRecord, Gap,
-    HostName, SessionId, TenantId, Timestamp,
+    HostName, SessionId, SessionKey, TenantId, Timestamp,
 };
 use crate::sabotage::Sabotaged;
 
@@ -87,6 +87,8 @@ pub struct Head {
     pub crashes: u32,
     /// A higher sequence of the session was delivered before.
     pub late: bool,
+    /// An operator wants the session first in its lane.
+    pub promoted: bool,
     /// Sequences between the last delivered one (or, before any, the session's lowest) and this one that will not come,
     /// lowest first.
     pub gaps: Vec<Gap>,
@@ -117,6 +119,78 @@ pub struct DeadLetter {
 pub enum Redriven {
     Done,
     NotDead,
+}
+
+/// What ending a session found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is ended now, and durably so.
+    Ended,
+    /// Since then.
+    EndedBefore(Timestamp),
+    /// Nothing of it is remembered.
+    Unknown,
+}
+
+/// What promoting a session found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    Promoted,
+    /// There is nothing to put first.
+    NothingOwed,
+    /// Nothing of it is remembered.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct SessionFilter {
+    pub tenant: Option<TenantId>,
+    pub session: Option<SessionId>,
+    /// Only those with chunks to deliver.
+    pub owed: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// The sessions that match, in the order of their keys, and how many were left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionList {
+    pub sessions: Vec<SessionSummary>,
+    pub left_out: u64,
+}
+
+/// What the store remembers of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSummary {
+    pub key: SessionKey,
+    /// Accepted sequences as closed intervals, lowest first.
+    pub accepted: Vec<(u64, u64)>,
+    pub owed: u64,
+    pub dead: u64,
+    pub purged: u64,
+    pub leased: bool,
+    pub promoted: bool,
+    pub ended_at: Option<Timestamp>,
+    /// The last acceptance or settling.
+    pub changed_at: Timestamp,
+}
+
+impl SessionSummary {
+    /// How many chunks were ever accepted.
+    pub fn chunks(&self) -> u64 {
+        self.accepted.iter().map(|(low, high)| high - low + 1).sum()
+    }
+
+    pub fn delivered(&self) -> u64 {
+        let elsewhere = self.owed + self.dead + self.purged;
+        self.chunks().saturating_sub(elsewhere)
+    }
+
+    /// Sequences that never came, between those that did.
+    pub fn gaps(&self) -> Vec<(u64, u64)> {
+        let pairs = self.accepted.windows(2);
+        pairs.map(|pair| (pair[0].1 + 1, pair[1].0 - 1)).collect()
+    }
 }
 
 /// What a stored hold is about. One hold a key.

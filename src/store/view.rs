@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::inner::Inner;
 use super::tally::Tally;
 use super::types::{StoreView, TenantCounts};
-use crate::model::{Balance, Count, TenantId};
+use crate::clock::Instant;
+use crate::model::{Balance, Count, TenantId, Timestamp};
 
 pub fn view(inner: &Inner) -> StoreView {
     let mut tenants: BTreeMap<TenantId, TenantCounts> = inner
@@ -36,14 +38,11 @@ pub fn view(inner: &Inner) -> StoreView {
     }
     for (tenant, counts) in &mut tenants {
         if counts.live.chunks > 0 {
-            let asked = tenant.clone();
-            let ages = inner
-                .index
-                .ask_patiently(move |tables| tables.ages(&asked))
-                .ok()
-                .flatten();
-            counts.oldest = ages.map(|(oldest, _)| oldest);
-            counts.newest = ages.map(|(_, newest)| newest);
+            let span = span(inner, tenant);
+            counts.oldest = span.map(|(oldest, _)| oldest);
+            counts.newest = span.map(|(_, newest)| newest);
+        } else {
+            inner.ages().forget(tenant);
         }
     }
     StoreView {
@@ -53,6 +52,52 @@ pub fn view(inner: &Inner) -> StoreView {
         quota_bytes: inner.settings.max_bytes,
         balance: balance(inner),
         latched: inner.latched().map(|latched| latched.to_string()),
+    }
+}
+
+/// When a tenant's oldest and newest owed chunk were accepted.
+type Span = (Timestamp, Timestamp);
+
+/// The index reads every owed chunk of a tenant for these, and does nothing else meanwhile.
+fn span(inner: &Inner, tenant: &TenantId) -> Option<Span> {
+    let began = inner.clock.now();
+    if let Some(kept) = inner.ages().kept(tenant, began) {
+        return Some(kept);
+    }
+    let asked = tenant.clone();
+    let answer = inner.index.ask_patiently(move |tables| tables.ages(&asked));
+    let span = answer.ok().flatten()?;
+    let ended = inner.clock.now();
+    inner.ages().keep(tenant, span, began, ended);
+    Some(span)
+}
+
+/// What was answered, for a multiple of what the answer took: stats cost the index a fiftieth of its time at most,
+/// however large the backlog and whoever asks how often.
+#[derive(Debug, Default)]
+pub struct Ages {
+    answered: BTreeMap<TenantId, (Span, Instant)>,
+}
+
+impl Ages {
+    const TIMES: u32 = 50;
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    fn kept(&self, tenant: &TenantId, now: Instant) -> Option<Span> {
+        let (span, until) = self.answered.get(tenant)?;
+        (now < *until).then_some(*span)
+    }
+
+    fn keep(&mut self, tenant: &TenantId, span: Span, began: Instant, ended: Instant) {
+        let took = ended.since(began);
+        let lasts = took.saturating_mul(Self::TIMES).min(Self::LONGEST);
+        let until = ended.saturating_add(lasts);
+        self.answered.insert(tenant.clone(), (span, until));
+    }
+
+    /// What is owed next is another backlog.
+    fn forget(&mut self, tenant: &TenantId) {
+        self.answered.remove(tenant);
     }
 }
 
@@ -95,5 +140,28 @@ pub fn balance(inner: &Inner) -> Balance {
         purged: sum.purged.chunks,
         lost: (lost > 0).then_some(lost),
         balanced: enqueued == sum.delivered.chunks + backlog + dead + sum.purged.chunks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_kept_for_a_multiple_of_what_it_cost_and_never_for_long() {
+        let at = |ms| Instant(Duration::from_millis(ms));
+        let acme: TenantId = "acme".parse().unwrap();
+        let span = (Timestamp(1), Timestamp(2));
+        for (took, until) in [(0, 0), (10, 500), (100, 5_000), (60_000, 60_000)] {
+            let mut ages = Ages::default();
+            assert_eq!(ages.kept(&acme, at(0)), None);
+            ages.keep(&acme, span, at(0), at(took));
+            let end = took + until;
+            assert_eq!(ages.kept(&acme, at(end)), None, "{took} ms");
+            if until > 0 {
+                assert_eq!(ages.kept(&acme, at(end - 1)), Some(span), "{took} ms");
+            }
+            assert_eq!(ages.kept(&"globex".parse().unwrap(), at(end)), None);
+        }
     }
 }

@@ -147,10 +147,8 @@ fn the_demo_fails_and_says_why_if_one_chunk_is_dropped() {
     assert!(said.contains("1 of 24 captured chunks"), "{said}");
 }
 
-#[test]
-fn an_interrupted_demo_leaves_no_process_behind() {
-    let stage = Stage::new();
-    let demo = stage.demo(&[]);
+/// Waits for a child of the demo that is `worker run`; its sandbox runs longer already.
+fn until_a_run(stage: &Stage) {
     let runs = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).nth(1) == Some(b"run".as_slice())
@@ -158,6 +156,25 @@ fn an_interrupted_demo_leaves_no_process_behind() {
     until("a child that is worker run", || {
         working_in(&stage.keep).iter().any(runs)
     });
+}
+
+#[test]
+fn a_killed_demo_takes_its_children_along() {
+    let stage = Stage::new();
+    let mut demo = stage.demo(&[]);
+    until_a_run(&stage);
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    until("the end of its children", || {
+        working_in(&stage.keep).is_empty()
+    });
+}
+
+#[test]
+fn an_interrupted_demo_leaves_no_process_behind() {
+    let stage = Stage::new();
+    let demo = stage.demo(&[]);
+    until_a_run(&stage);
     signal(
         i32::try_from(demo.id()).unwrap(),
         rustix::process::Signal::INT,

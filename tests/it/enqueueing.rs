@@ -1,15 +1,14 @@
 //! `worker enqueue` and what it refuses: nothing is half-done.
 
-use std::io::Write;
-use std::process::Stdio;
-
 use serde_json::json;
 
-use crate::place::{Place, Ran, exists, payload};
+use crate::support::{Place, Process, payload};
 
 fn balance(place: &Place) -> u64 {
-    let stats = place.worker("stats --json").exits(0);
-    stats.objects()[0]["balance"]["enqueued"].as_u64().unwrap()
+    let stats = place.worker("stats --json").expect(0);
+    stats.json_lines()[0]["balance"]["enqueued"]
+        .as_u64()
+        .unwrap()
 }
 
 #[test]
@@ -60,13 +59,10 @@ fn bad_input_is_refused_with_64_and_leaves_no_store() {
         ("--tenant acme --session s - -", "one file only"),
         ("--tenant acme --session s", "required arguments"),
     ] {
-        let ran = place.worker(&format!("enqueue {arguments}")).exits(64);
+        let ran = place.worker(&format!("enqueue {arguments}")).expect(64);
         assert!(ran.err.contains(told), "{arguments}: {}", ran.err);
     }
-    assert!(
-        !exists(&place.path("store")),
-        "a refused command made a store"
-    );
+    assert!(!place.store().exists(), "a refused command made a store");
 }
 
 #[test]
@@ -75,7 +71,7 @@ fn what_cannot_be_used_as_a_configuration_is_refused_with_78() {
     place.write("good.mp4", b"good");
     place.secret("acme.secret", 0o644);
     for command in ["run", "drain"] {
-        let ran = place.worker(command).exits(78);
+        let ran = place.worker(command).expect(78);
         let told = "acme.secret is readable by others (0644): chmod 600 acme.secret";
         assert_eq!(ran.err.trim(), told);
     }
@@ -90,11 +86,11 @@ fn what_cannot_be_used_as_a_configuration_is_refused_with_78() {
         "drain",
         "check",
     ] {
-        let ran = place.worker(command).exits(78);
+        let ran = place.worker(command).expect(78);
         assert!(ran.err.contains("worker.toml:"), "{}", ran.err);
         assert!(!ran.err.contains("canary"), "{}", ran.err);
     }
-    assert!(!exists(&place.path("store")));
+    assert!(!place.store().exists());
 }
 
 #[test]
@@ -103,7 +99,7 @@ fn a_numbered_enqueue_is_safe_to_repeat_and_conflicts_are_told_apart() {
     place.write("a.mp4", b"first");
     place.write("b.mp4", b"second");
     let numbered = "enqueue --tenant acme --session s1 --sequence 7 --json a.mp4 b.mp4";
-    let accepted = place.worker(numbered).exits(0).objects();
+    let accepted = place.worker(numbered).expect(0).json_lines();
     assert_eq!(
         accepted,
         [
@@ -111,15 +107,15 @@ fn a_numbered_enqueue_is_safe_to_repeat_and_conflicts_are_told_apart() {
             json!({"file": "b.mp4", "tenant": "acme", "session": "s1", "sequence": 8, "bytes": 6, "known": false}),
         ]
     );
-    let known = place.worker(numbered).exits(0).objects();
+    let known = place.worker(numbered).expect(0).json_lines();
     assert!(
         known.iter().all(|object| object["known"] == true),
         "{known:?}"
     );
     let swapped = place
         .worker("enqueue --tenant acme --session s1 --sequence 7 --json b.mp4 b.mp4")
-        .exits(65)
-        .objects();
+        .expect(65)
+        .json_lines();
     assert_eq!(swapped[0]["error"]["code"], "conflict");
     let told = swapped[0]["error"]["message"].as_str().unwrap();
     assert!(
@@ -136,7 +132,7 @@ fn an_unnumbered_enqueue_continues_and_takes_a_repeat_for_a_mistake() {
     place.write("a.mp4", b"first");
     place.write("b.mp4", b"second");
     let enqueue = "enqueue --tenant acme --session s1";
-    let ran = place.worker(&format!("{enqueue} a.mp4 b.mp4")).exits(0);
+    let ran = place.worker(&format!("{enqueue} a.mp4 b.mp4")).expect(0);
     assert_eq!(
         ran.out.lines().collect::<Vec<_>>(),
         [
@@ -145,33 +141,26 @@ fn an_unnumbered_enqueue_continues_and_takes_a_repeat_for_a_mistake() {
             "next: worker drain"
         ]
     );
-    let refused = place.worker(&format!("{enqueue} a.mp4 b.mp4")).exits(65);
+    let refused = place.worker(&format!("{enqueue} a.mp4 b.mp4")).expect(65);
     assert!(refused.err.contains("give --sequence 0"), "{}", refused.err);
     assert!(refused.err.contains("give --append"), "{}", refused.err);
     assert_eq!(balance(&place), 2);
     let appended = place
         .worker(&format!("{enqueue} --append --json a.mp4"))
-        .exits(0);
-    assert_eq!(appended.objects()[0]["sequence"], 2);
+        .expect(0);
+    assert_eq!(appended.json_lines()[0]["sequence"], 2);
 }
 
 #[test]
 fn a_pipe_is_enqueued_whole() {
     let place = Place::configured();
-    let bytes = payload(1, 1_500_000);
+    let bytes = payload("1", 1_500_000);
     let mut command = place.command("enqueue --tenant acme --session s1 --json -");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(&bytes).unwrap();
-    let ran = Ran::from(child.wait_with_output().unwrap()).exits(0);
-    assert_eq!(ran.objects()[0]["bytes"], 1_500_000);
+    let ran = Process::fed(&mut command, &bytes).wait().expect(0);
+    assert_eq!(ran.json_lines()[0]["bytes"], 1_500_000);
     let empty = place
         .worker("enqueue --tenant acme --session s1 -")
-        .exits(64);
+        .expect(64);
     assert!(
         empty.err.contains("standard input is empty"),
         "{}",
@@ -182,16 +171,16 @@ fn a_pipe_is_enqueued_whole() {
 #[test]
 fn a_full_store_refuses_with_75_and_says_who_holds_most() {
     let place = Place::configured();
-    let config = std::fs::read_to_string(place.path("worker.toml")).unwrap();
+    let config = std::fs::read_to_string(place.at("worker.toml")).unwrap();
     place.write("worker.toml", config.replace("1GiB", "16MiB").as_bytes());
-    place.write("big.bin", &payload(2, 9 << 20));
-    place.write("more.bin", &payload(3, 9 << 20));
+    place.write("big.bin", &payload("2", 9 << 20));
+    place.write("more.bin", &payload("3", 9 << 20));
     place
         .worker("enqueue --tenant acme --session s1 big.bin")
-        .exits(0);
+        .expect(0);
     let refused = place
         .worker("enqueue --tenant acme --session s1 more.bin")
-        .exits(75);
+        .expect(75);
     assert!(refused.err.contains("store full: "), "{}", refused.err);
     assert!(
         refused
@@ -207,17 +196,17 @@ fn a_full_store_refuses_with_75_and_says_who_holds_most() {
 #[test]
 fn init_replaces_nothing() {
     let place = Place::new();
-    place.worker("init --tenant globex --region us1").exits(0);
+    place.worker("init --tenant globex --region us1").expect(0);
     place
         .worker("enqueue --tenant globex --session s absent.mp4")
-        .exits(64);
-    let check = place.worker("check").exits(78);
+        .expect(64);
+    let check = place.worker("check").expect(78);
     assert!(
         check.out.contains("globex.secret is empty"),
         "{}",
         check.out
     );
-    let again = place.worker("init").exits(64);
+    let again = place.worker("init").expect(64);
     assert!(
         again
             .err
@@ -226,11 +215,11 @@ fn init_replaces_nothing() {
         again.err
     );
     place.write("globex.secret", b"kept");
-    std::fs::remove_file(place.path("worker.toml")).unwrap();
-    place.worker("init --tenant globex").exits(64);
-    assert_eq!(std::fs::read(place.path("globex.secret")).unwrap(), b"kept");
-    assert!(!exists(&place.path("worker.toml")));
-    place.worker("init --region nowhere").exits(64);
+    std::fs::remove_file(place.at("worker.toml")).unwrap();
+    place.worker("init --tenant globex").expect(64);
+    assert_eq!(std::fs::read(place.at("globex.secret")).unwrap(), b"kept");
+    assert!(!place.config().exists());
+    place.worker("init --region nowhere").expect(64);
 }
 
 #[test]
@@ -239,29 +228,29 @@ fn a_distrusted_index_is_made_anew_and_nothing_is_missing() {
     place.write("a.mp4", b"first");
     place
         .worker("enqueue --tenant acme --session s1 a.mp4")
-        .exits(0);
-    let before = place.worker("fsck --json").exits(0).objects();
+        .expect(0);
+    let before = place.worker("fsck --json").expect(0).json_lines();
     assert_eq!(before[0]["index"], "ok");
     let after = place
         .worker("fsck --rebuild-index --json")
-        .exits(0)
-        .objects();
+        .expect(0)
+        .json_lines();
     assert_eq!(after[0]["index"], "rebuilt");
     assert_eq!(after[0]["balance"], before[0]["balance"]);
     let next = place
         .worker("enqueue --tenant acme --session s1 --append --json a.mp4")
-        .exits(0);
-    assert_eq!(next.objects()[0]["sequence"], 1);
+        .expect(0);
+    assert_eq!(next.json_lines()[0]["sequence"], 1);
 }
 
 #[test]
 fn damage_is_told_with_65_and_where_it_is() {
     let place = Place::configured();
-    place.write("a.mp4", &payload(5, 100_000));
+    place.write("a.mp4", &payload("5", 100_000));
     place
         .worker("enqueue --tenant acme --session s1 a.mp4")
-        .exits(0);
-    let segments = place.path("store/segments");
+        .expect(0);
+    let segments = place.at("store/segments");
     let segment = std::fs::read_dir(segments)
         .unwrap()
         .next()
@@ -269,14 +258,14 @@ fn damage_is_told_with_65_and_where_it_is() {
         .unwrap()
         .path();
     let mut bytes = std::fs::read(&segment).unwrap();
-    let payload = payload(5, 100_000);
+    let payload = payload("5", 100_000);
     let at = bytes
         .windows(64)
         .position(|window| window == &payload[50_000..50_064])
         .unwrap();
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
-    let report = place.worker("fsck --json").exits(65).objects();
+    let report = place.worker("fsck --json").expect(65).json_lines();
     let damage = &report[0]["damaged"][0];
     assert_eq!(
         (&damage["tenant"], &damage["sequence"]),

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::place::{Place, Platform, Ran, WORKER, eventually, payload};
+use serde_json::json;
+
+use crate::support::{Ended, Place, Process, Site, WORKER, payload, wait_for};
 
 /// The words that name every command, found by asking each for its help.
 fn commands() -> Vec<Vec<String>> {
@@ -29,15 +31,9 @@ fn commands() -> Vec<Vec<String>> {
 }
 
 fn help(path: &[String]) -> String {
-    let ran = Ran::from(
-        Command::new(WORKER)
-            .args(path)
-            .arg("--help")
-            .output()
-            .unwrap(),
-    )
-    .exits(0);
-    ran.out
+    let mut command = Command::new(WORKER);
+    let help = Process::start(command.args(path).arg("--help"));
+    help.wait().expect(0).out
 }
 
 fn example(path: &[String]) -> String {
@@ -58,62 +54,56 @@ fn example(path: &[String]) -> String {
 }
 
 /// A platform that refuses sequence 7 of s1, beside good ones.
-fn platform() -> Platform {
-    let platform = Platform::start("");
-    platform.faults(
-        r#"[{"tenant": "acme", "session": "s1", "sequence": 7, "times": "forever",
-             "action": {"status": 422, "body": "{\"code\": \"validation\", \"status\": 422, \"message\": \"too odd\"}"}}]"#,
-    );
+fn platform() -> Site {
     // Sequences 2 to 6 never come; nobody should wait minutes for them.
-    let config = std::fs::read_to_string(platform.place.path("worker.toml")).unwrap();
-    let config = format!("{config}\n[tenants.acme.delivery]\ngap_wait = \"100ms\"\n");
-    platform.place.write("worker.toml", config.as_bytes());
+    let site = Site::with("1h", "[tenants.acme.delivery]\ngap_wait = \"100ms\"\n");
+    site.sandbox.fault(json!({"tenant": "acme", "session": "s1", "sequence": 7, "times": "forever",
+             "action": {"status": 422, "body": "{\"code\": \"validation\", \"status\": 422, \"message\": \"too odd\"}"}}));
     for number in 0..2 {
-        platform
-            .place
-            .write(&format!("part-{number}.mp4"), &payload(number, 10_000));
+        let bytes = payload(&number.to_string(), 10_000);
+        site.write(&format!("part-{number}.mp4"), &bytes);
     }
-    platform
+    site
 }
 
 /// Makes s1/7 a dead letter, whatever became of it before.
 fn dead_letter(place: &Place) {
-    if place.worker("dead show acme s1 7").code == 0 {
+    if place.worker("dead show acme s1 7").code == Some(0) {
         return;
     }
-    place.write("seven.mp4", &payload(7, 10_000));
-    let mut run = place.start("run");
+    place.write("seven.mp4", &payload("7", 10_000));
+    let run = place.start("run");
     place.wait_for_holder();
     place
         .worker("enqueue --tenant acme --session s1 --sequence 7 seven.mp4")
-        .exits(0);
-    eventually("a refusal of sequence 7", || {
-        let why = place.worker("why acme s1 7 --json").exits(0).objects();
+        .expect(0);
+    wait_for("a refusal of sequence 7", || {
+        let why = place.worker("why acme s1 7 --json").expect(0).json_lines();
         why[0]["last_failure"].is_object().then_some(())
     });
     // A later delivery on the same route is the evidence against it.
     place
         .worker("enqueue --tenant acme --session s2 --append part-0.mp4")
-        .exits(0);
-    eventually("a dead letter", || {
-        (place.worker("dead show acme s1 7").code == 0).then_some(())
+        .expect(0);
+    wait_for("a dead letter", || {
+        (place.worker("dead show acme s1 7").code == Some(0)).then_some(())
     });
     run.terminate();
-    run.ended().exits(0);
+    run.wait().expect(0);
 }
 
 /// Runs until it is ready, then asks it to end.
-fn until_ready(place: &Place, arguments: &str, ready: impl Fn() -> bool) -> Ran {
-    let mut started = place.start(arguments);
-    eventually("it to be ready", || ready().then_some(()));
+fn until_ready(place: &Place, arguments: &str, ready: impl Fn() -> bool) -> Ended {
+    let started = place.start(arguments);
+    wait_for("it to be ready", || ready().then_some(()));
     started.terminate();
-    started.ended()
+    started.wait()
 }
 
 #[test]
 fn every_example_of_every_help_works() {
-    let platform = platform();
-    let place = &platform.place;
+    let site = platform();
+    let place = &*site;
     let mut seen = 0;
     let mut lines: Vec<_> = commands().iter().map(|path| example(path)).collect();
     // Last, because a purged chunk's number is taken for good.
@@ -123,21 +113,22 @@ fn every_example_of_every_help_works() {
         let ran = match verb.as_str() {
             _ if line.starts_with("init") => Place::new().worker(&line),
             _ if line.starts_with("run") => until_ready(place, &line, || {
-                std::os::unix::net::UnixStream::connect(place.path("store/control.sock")).is_ok()
+                std::os::unix::net::UnixStream::connect(place.at("store/control.sock")).is_ok()
             }),
             _ if line.starts_with("sandbox") => {
-                until_ready(place, &line, || place.path("sandbox/worker.toml").exists())
+                until_ready(place, &line, || place.at("sandbox/worker.toml").exists())
             }
             // Run by a test of its own: it takes half a minute.
             _ if line.starts_with("demo") => continue,
-            "dead show" | "dead redrive" | "dead export" | "dead purge" => {
+            "dead show" | "dead redrive" | "dead export" | "dead purge" | "sessions show"
+            | "sessions end" | "sessions promote" => {
                 dead_letter(place);
                 place.worker(&line)
             }
             _ => place.worker(&line),
         };
         assert!(
-            ran.code == 0 || (line.starts_with("drain") && ran.code == 65),
+            ran.code == Some(0) || (line.starts_with("drain") && ran.code == Some(65)),
             "worker {line}: {ran:#?}"
         );
         seen += 1;

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::place::{Place, Platform, payload};
+use crate::support::{Ended, Place, Site, payload, wait_for};
 
 fn enqueue_all(place: &Place, tenant: &str, session: &str, count: u64) {
     for number in 0..count {
         let name = format!("{session}-{number}.mp4");
-        place.write(&name, &payload(number + 17, 40_000));
+        place.write(&name, &payload(&(number + 17).to_string(), 40_000));
     }
     let names: Vec<_> = (0..count).map(|n| format!("{session}-{n}.mp4")).collect();
     let names = names.join(" ");
@@ -15,16 +15,16 @@ fn enqueue_all(place: &Place, tenant: &str, session: &str, count: u64) {
         .worker(&format!(
             "enqueue --tenant {tenant} --session {session} --sequence 0 -q {names}"
         ))
-        .exits(0);
+        .expect(0);
 }
 
 #[test]
 fn every_command_answers_the_same_while_a_worker_holds_the_store() {
-    let platform = Platform::start("");
-    let place = &platform.place;
+    let site = Site::new();
+    let place = &*site;
     // Nothing moves while we look.
     for tenant in ["acme", "globex", "initech"] {
-        place.worker(&format!("tenants pause {tenant}")).exits(0);
+        place.worker(&format!("tenants pause {tenant}")).expect(0);
     }
     enqueue_all(place, "acme", "s1", 3);
     let questions = [
@@ -43,7 +43,7 @@ fn every_command_answers_the_same_while_a_worker_holds_the_store() {
     ];
     let ask = || questions.map(|question| (question, place.worker(question)));
     let alone = ask();
-    let mut run = place.start("run");
+    let run = place.start("run");
     place.wait_for_holder();
     let beside = ask();
     for ((question, alone), (_, beside)) in alone.iter().zip(&beside) {
@@ -57,70 +57,78 @@ fn every_command_answers_the_same_while_a_worker_holds_the_store() {
         }
         assert_eq!(alone.err, beside.err, "{question}");
     }
-    let keys = |ran: &crate::place::Ran| {
-        let stats = ran.objects()[0].clone();
+    let keys = |ran: &Ended| {
+        let stats = ran.json_lines()[0].clone();
         (stats["total"].clone(), stats["balance"].clone())
     };
-    let beside = place.worker("--stats --json").exits(0);
+    let beside = place.worker("--stats --json").expect(0);
     run.terminate();
-    run.ended().exits(0);
-    let alone = place.worker("--stats --json").exits(0);
+    run.wait().expect(0);
+    let alone = place.worker("--stats --json").expect(0);
     assert_eq!(keys(&alone), keys(&beside));
 }
 
 #[test]
 fn a_second_run_ends_with_75_and_names_the_first() {
-    let platform = Platform::start("");
-    let mut run = platform.place.start("run");
-    platform.place.wait_for_holder();
-    let second = platform.place.worker("run").exits(75);
+    let site = Site::new();
+    let run = site.start("run");
+    site.wait_for_holder();
+    let second = site.worker("run").expect(75);
     assert!(
         second.err.contains("held by worker run (pid "),
         "{}",
         second.err
     );
     run.terminate();
-    run.ended().exits(0);
+    run.wait().expect(0);
 }
 
 #[test]
 fn a_drain_hands_over_to_a_run_and_reports_the_whole() {
-    let platform = Platform::start("");
-    let place = &platform.place;
-    platform.change("acme", r#"{"token_endpoint": "down"}"#);
+    let site = Site::new();
+    let place = &*site;
+    site.sandbox
+        .tenant("acme", json!({"token_endpoint": "down"}));
     enqueue_all(place, "acme", "s1", 5);
     enqueue_all(place, "globex", "g1", 2);
     let drain = place.start("drain --json --patience 10min");
     place.wait_for_holder();
-    let mut run = place.start("run");
-    crate::place::eventually("the run to hold the store", || {
+    let run = place.start("run");
+    wait_for("the run to hold the store", || {
         let second = place.worker("stats --json");
-        (second.code == 0 && platform.ledger()["tenants"]["globex"]["delivered"] == 2).then_some(())
+        (second.code == Some(0) && site.sandbox.ledger()["tenants"]["globex"]["delivered"] == 2)
+            .then_some(())
     });
-    platform.change("acme", r#"{"token_endpoint": "up"}"#);
-    place.worker("tenants resume acme").exits(0);
-    let drained = drain.ended().exits(0).objects();
+    site.sandbox.tenant("acme", json!({"token_endpoint": "up"}));
+    place.worker("tenants resume acme").expect(0);
+    let drained = drain.wait().expect(0).json_lines();
     assert_eq!(drained[0]["outcome"], "drained");
     assert_eq!(drained[0]["delivered"]["chunks"], 7, "{drained:#?}");
     run.terminate();
-    run.ended().exits(0);
-    assert_eq!(platform.ledger()["delivered"], 7);
+    run.wait().expect(0);
+    assert_eq!(site.sandbox.ledger()["delivered"], 7);
 }
 
 #[test]
 fn two_enqueues_a_stats_a_drain_and_a_run_at_once_all_end_well() {
-    let platform = Platform::start("--token-life 2s");
-    let place = &platform.place;
+    let site = Site::with("2s", "");
+    let place = &*site;
     for number in 0..20 {
-        place.write(&format!("a{number}.mp4"), &payload(number, 30_000));
-        place.write(&format!("b{number}.mp4"), &payload(number + 100, 30_000));
+        place.write(
+            &format!("a{number}.mp4"),
+            &payload(&number.to_string(), 30_000),
+        );
+        place.write(
+            &format!("b{number}.mp4"),
+            &payload(&(number + 100).to_string(), 30_000),
+        );
     }
     let names = |letter| {
         (0..20)
             .map(|n| format!("{letter}{n}.mp4 "))
             .collect::<String>()
     };
-    let mut run = place.start("run");
+    let run = place.start("run");
     let first = place.start(&format!(
         "enqueue --tenant acme --session a --sequence 0 {}",
         names("a")
@@ -131,17 +139,17 @@ fn two_enqueues_a_stats_a_drain_and_a_run_at_once_all_end_well() {
     ));
     let stats = place.start("--stats --json");
     let drain = place.start("drain --json");
-    first.ended().exits(0);
-    second.ended().exits(0);
-    let stats = stats.ended().exits(0).objects();
+    first.wait().expect(0);
+    second.wait().expect(0);
+    let stats = stats.wait().expect(0).json_lines();
     assert_eq!(stats[0]["balance"]["balanced"], true);
-    let drained = drain.ended().exits(0).objects();
+    let drained = drain.wait().expect(0).json_lines();
     assert_eq!(drained[0]["outcome"], "drained");
-    let whole = place.worker("drain --json").exits(0).objects();
+    let whole = place.worker("drain --json").expect(0).json_lines();
     assert_eq!(whole[0]["left"], json!({"chunks": 0, "bytes": 0}));
     run.terminate();
-    run.ended().exits(0);
-    let ledger = platform.ledger();
+    run.wait().expect(0);
+    let ledger = site.sandbox.ledger();
     for tenant in ["acme", "globex"] {
         let session =
             &ledger["tenants"][tenant]["sessions"][if tenant == "acme" { "a" } else { "b" }];
@@ -156,12 +164,12 @@ fn two_enqueues_a_stats_a_drain_and_a_run_at_once_all_end_well() {
 
 #[test]
 fn a_drain_says_what_is_left_why_and_with_which_code() {
-    let platform = Platform::start("");
-    let place = &platform.place;
+    let site = Site::new();
+    let place = &*site;
     enqueue_all(place, "acme", "s1", 3);
     enqueue_all(place, "globex", "g1", 2);
-    platform.faults(r#"[{"tenant": "globex", "times": "forever", "action": {"status": 429, "headers": {"Retry-After": "3600"}}}]"#);
-    let ran = place.worker("drain --patience 5s").exits(75);
+    site.sandbox.fault(json!({"tenant": "globex", "times": "forever", "action": {"status": 429, "headers": {"Retry-After": "3600"}}}));
+    let ran = place.worker("drain --patience 5s").expect(75);
     let line = ran
         .out
         .lines()
@@ -174,18 +182,18 @@ fn a_drain_says_what_is_left_why_and_with_which_code() {
     assert!(line.ends_with("). Exit 75: run again then"), "{line}");
     let again = place
         .worker("drain --patience 5s --json")
-        .exits(75)
-        .objects();
+        .expect(75)
+        .json_lines();
     assert_eq!(again[0]["outcome"], "throttled");
     assert_eq!(again[0]["left"]["chunks"], 2);
     assert_eq!(again[0]["tenants"]["acme"]["outcome"], "drained");
-    let why = place.worker("why globex").exits(0);
+    let why = place.worker("why globex").expect(0);
     assert!(
         why.out.contains("tenant globex is throttled until "),
         "{}",
         why.out
     );
-    let nagios = place.worker("check --nagios").exits(1);
+    let nagios = place.worker("check --nagios").expect(1);
     assert!(
         nagios.out.starts_with("WORKER WARNING - tenant globex: "),
         "{}",

@@ -71,6 +71,32 @@ fn an_enqueue_whose_index_is_lost_has_made_its_chunk_durable() {
     }
 }
 
+#[test]
+fn a_worker_whose_index_hangs_in_its_close_ends_by_itself_and_loses_nothing() {
+    let site = Site::new();
+    site.enqueue("acme", "s1", 0);
+    let mut command = site.command("run");
+    let run = site.run_with(command.env("REELAY_SABOTAGE", "HangClose"));
+    site.wait_stats("the delivery", |told| told.balance("delivered") == 1);
+    site.worker("tenants pause acme").expect(0);
+    site.enqueue("acme", "s1", 1);
+    let told_to_end_at = Instant::now();
+    run.terminate();
+    let ended = run.wait_at_most(ENDS_WITHIN);
+    let ended = ended.unwrap_or_else(|run| panic!("runs on after {ENDS_WITHIN:?}: {}", run.err()));
+    println!("ended after {:?}", told_to_end_at.elapsed());
+    assert_eq!(ended.code, Some(74), "{}", ended.err);
+    assert!(ended.err.contains("index"), "{}", ended.err);
+
+    let before = index_number(&site);
+    assert_eq!(site.stats().chunks("acme", "held"), 1);
+    assert!(index_number(&site) > before, "half a close is not trusted");
+    site.worker("tenants resume acme").expect(0);
+    site.worker("drain").expect(0);
+    site.assert_all_delivered(2);
+    assert_eq!(site.sandbox.counted("duplicates_suppressed"), 0);
+}
+
 /// How many databases are damaged before it is enough.
 const DAMAGED: u64 = 16;
 
@@ -207,7 +233,18 @@ fn a_store_without_its_index_knows_what_is_owed_held_and_dead() {
     let before = knowledge(&site);
     assert_eq!(before.0["tenants"]["acme"]["backlog"], 3);
     assert_eq!(before.0["balance"]["dead"], 1);
-    assert_eq!(before.1["dead"][0]["reason"], "rejected", "{}", before.1);
+    let died = &before.1["dead"][0];
+    assert_eq!(died["reason"], "rejected", "{died:#}");
+    for time in [
+        &died["died_at"],
+        &died["about"]["started_at"],
+        &died["history"][0]["at"],
+    ] {
+        assert!(
+            time.as_str().is_some_and(|time| time.ends_with('Z')),
+            "{died:#}"
+        );
+    }
     assert_eq!(before.0["tenants"]["globex"]["gate"]["state"], "paused");
 
     keep_only_the_journal(&site);

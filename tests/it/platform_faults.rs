@@ -205,8 +205,8 @@ fn an_outage_that_costs_retries_is_noticed() {
 #[test]
 fn a_wrong_path_holds_until_the_configuration_is_corrected() {
     let site = filled();
-    let right = "/api/v2/analytics/screenrecordings";
-    site.configure(|text| text.replacen(right, "/api/v2/analytics/screenrecording", 1));
+    let wrong = "path = \"/api/v2/analytics/screenrecording\"\n";
+    site.configure(|text| text.replacen("transport = ", &format!("{wrong}transport = "), 1));
     let run = site.run();
     site.wait_stats("the endpoint's refusal", |told| {
         is_held(told, "blocked", "the platform refuses its uploads (404")
@@ -216,7 +216,7 @@ fn a_wrong_path_holds_until_the_configuration_is_corrected() {
     run.wait().expect(0);
     // The hold outlives the process, and its reason with it.
     assert!(is_held(&site.stats(), "blocked", "404"));
-    site.configure(|text| text.replacen("screenrecording\"", "screenrecordings\"", 1));
+    site.configure(|text| text.replacen(wrong, "", 1));
     let run = site.run();
     resumed(&site, run);
 }

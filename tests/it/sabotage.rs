@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// The defect, the file of the test that provokes it, and that test's name.
-const CONTROLS: [(&str, &str, &str); 13] = [
+const CONTROLS: [(&str, &str, &str); 14] = [
     ("SkipSync", MODEL, EVERY_DEFECT),
     ("AckBeforeSync", MODEL, EVERY_DEFECT),
     ("ForgetWord", MODEL, EVERY_DEFECT),
@@ -21,6 +21,11 @@ const CONTROLS: [(&str, &str, &str); 13] = [
         "HangIndex",
         "src/store/tests/faults.rs",
         INDEX_STOPS_LEASING,
+    ),
+    (
+        "HangClose",
+        "tests/it/index_loss.rs",
+        "a_worker_whose_index_hangs_in_its_close_ends_by_itself_and_loses_nothing",
     ),
     (
         "PanicIndex",

@@ -93,7 +93,7 @@ fn http(url: &str) -> reqwest::Client {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    token_client(tls, url).unwrap()
+    token_client(&crate::http::Reach::default().with_tls(tls), url).unwrap()
 }
 
 struct Fixture {

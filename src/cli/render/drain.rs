@@ -80,7 +80,12 @@ fn reason(part: &DrainedTenant, now: Timestamp) -> String {
         DrainOutcome::Storage => "storage",
     };
     let mut text = word.to_owned();
-    if let Some(until) = &part.until {
+    // When a cure comes nobody knows, and the next try is made by nobody once a drain has ended.
+    let known = !matches!(
+        part.outcome,
+        DrainOutcome::Blocked | DrainOutcome::Unreachable
+    );
+    if let Some(until) = part.until.as_ref().filter(|_| known) {
         let _ = write!(text, " until {}", words::moment_of(until, now));
     }
     let told = part.reason.trim_end_matches('.');

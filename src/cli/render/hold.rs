@@ -6,13 +6,25 @@ use crate::model::{HoldView, Timestamp};
 /// The longest that a blocked route waits between two probes.
 const PROBED_WITHIN: &str = "15 min";
 
-pub fn hold_line(tenant: &str, hold: &HoldView, now: Timestamp) -> String {
+/// What to do where nobody works on the store: a hold ends by nothing there.
+const NOBODY: &str = "nobody delivers now; to go on: worker run, or once: worker drain";
+
+/// `running`: somebody works on the store now.
+pub fn hold_line(tenant: &str, hold: &HoldView, running: bool, now: Timestamp) -> String {
     let reason = hold.reason.trim_end_matches('.');
     let until = hold
         .until
         .as_deref()
         .map(|until| words::moment_of(until, now));
-    match (hold.kind.as_str(), until) {
+    let kind = hold.kind.as_str();
+    match (kind, until) {
+        ("blocked", _) if !running => format!("tenant {tenant} is blocked: {reason}; {NOBODY}"),
+        ("throttled", Some(until)) if !running => {
+            format!("tenant {tenant} is throttled until {until}: {reason}; {NOBODY}")
+        }
+        ("outage" | "throttled", _) if !running => {
+            format!("tenant {tenant} waits: {reason}; {NOBODY}")
+        }
         ("operator", _) => {
             format!(
                 "tenant {tenant} is paused by an operator; to go on: worker tenants resume {tenant}"
@@ -43,10 +55,12 @@ mod tests {
             reason: reason.into(),
             until: until.map(str::to_owned),
             since: None,
+            last: None,
         };
         hold_line(
             "acme",
             &hold,
+            true,
             Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
         )
     }
@@ -61,6 +75,32 @@ mod tests {
              (granted: screenshare:read). Add it to client 5b1c9e; delivery resumes by itself \
              within 15 min, or now: worker tenants resume acme"
         );
+    }
+
+    #[test]
+    fn where_nobody_works_a_hold_promises_nothing() {
+        let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap();
+        for (kind, said) in [
+            ("blocked", "tenant acme is blocked: wrong secret"),
+            ("outage", "tenant acme waits: wrong secret"),
+            (
+                "throttled",
+                "tenant acme is throttled until 14:30Z: wrong secret",
+            ),
+        ] {
+            let hold = HoldView {
+                kind: kind.into(),
+                route: None,
+                reason: "wrong secret".into(),
+                until: Some("2026-03-01T14:30:00Z".into()),
+                since: None,
+                last: None,
+            };
+            assert_eq!(
+                hold_line("acme", &hold, false, now),
+                format!("{said}; nobody delivers now; to go on: worker run, or once: worker drain")
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod dead;
 mod demo;
 mod drain;
 mod hold;
+mod sessions;
 mod stats;
 mod why;
 
@@ -13,6 +14,7 @@ pub use dead::{dead_letters, letter};
 pub use demo::demo;
 pub use drain::{drain_line, drain_table};
 pub use hold::hold_line;
+pub use sessions::{session, session_ended, session_promoted, sessions};
 pub use stats::{balance_line, fsck, stats, tenants};
 pub use why::why;
 

@@ -35,7 +35,7 @@ fn heading(snapshot: &Snapshot) -> String {
         let _ = write!(text, ", full in {}", words::span(Duration::from_secs(eta)));
     }
     let workers = &snapshot.workers;
-    if workers.busy + workers.idle > 0 {
+    if runs(snapshot) {
         let _ = write!(
             text,
             " · {} of {} workers busy",
@@ -47,6 +47,11 @@ fn heading(snapshot: &Snapshot) -> String {
     }
     text.push('\n');
     text
+}
+
+/// Somebody works on this store now.
+fn runs(snapshot: &Snapshot) -> bool {
+    snapshot.workers.busy + snapshot.workers.idle > 0
 }
 
 fn counts_table(snapshot: &Snapshot) -> String {
@@ -123,7 +128,8 @@ fn hold_lines(snapshot: &Snapshot, now: Timestamp) -> String {
     let mut text = String::new();
     for (tenant, view) in &snapshot.tenants {
         for hold in &view.gate.holds {
-            let _ = writeln!(text, "{}", hold_line(tenant, hold, now));
+            let line = hold_line(tenant, hold, runs(snapshot), now);
+            let _ = writeln!(text, "{line}");
         }
     }
     text
@@ -156,8 +162,7 @@ fn next_after_stats(snapshot: &Snapshot) -> String {
     if let Some((tenant, _)) = blocked {
         return format!("worker why {tenant}");
     }
-    let runs = snapshot.workers.busy + snapshot.workers.idle > 0;
-    if snapshot.total.backlog().chunks > 0 && !runs {
+    if snapshot.total.backlog().chunks > 0 && !runs(snapshot) {
         return "worker drain".to_owned();
     }
     if snapshot.total.dead.chunks > 0 {
@@ -246,6 +251,7 @@ mod tests {
                 reason: "the secret is wrong".into(),
                 until: None,
                 since: None,
+                last: None,
             }],
         };
         let mut snapshot = Snapshot {
@@ -275,7 +281,7 @@ mod tests {
                 "host rec-017 · store 0.0 of 50.0 GiB used, 0 bytes free on its disk · no worker runs",
                 "TENANT  GATE     TOKEN  WAITING    BYTES   HELD  DELAYED  SENDING  DEAD  DELIVERED  OLDEST",
                 "acme    blocked  -        1,204  1.2 GiB  1,204        0        0     0          7  12 min",
-                "tenant acme is blocked: the secret is wrong; delivery resumes by itself within 15 min, or now: worker tenants resume acme",
+                "tenant acme is blocked: the secret is wrong; nobody delivers now; to go on: worker run, or once: worker drain",
                 "1,211 enqueued = 7 delivered + 1,204 waiting + 0 dead + 0 purged",
                 "next: worker why acme",
             ],

@@ -17,7 +17,11 @@ pub fn why(reply: &WhyReply, now: Timestamp) -> String {
         let _ = writeln!(text, "tenant {tenant}: its gate is open");
     }
     for hold in &reply.gate.holds {
-        let _ = writeln!(text, "{}", hold_line(tenant.as_str(), hold, now));
+        let _ = writeln!(
+            text,
+            "{}",
+            hold_line(tenant.as_str(), hold, reply.running, now)
+        );
         if let Some(since) = &hold.since {
             let _ = writeln!(text, "  since {}", words::moment_of(since, now));
         }
@@ -118,6 +122,7 @@ mod tests {
         let reply = WhyReply {
             tenant: "acme".parse().unwrap(),
             configured: true,
+            running: true,
             gate: GateView::default(),
             token: None,
             backlog: Count {
@@ -132,6 +137,7 @@ mod tests {
                 failures: 2,
                 crashes: 0,
                 ready_in_s: 48,
+                gap_wait_s: 0,
                 behind: None,
             }),
             last_failure: Some(FailureRecord {

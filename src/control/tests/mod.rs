@@ -12,13 +12,25 @@ use support::{Desk, chunk, fake, tenant};
 use super::accept::accept;
 use super::answer::answer;
 use super::client::Client;
+use super::sessions::Ask;
 use super::wire::{DrainOutcome, DrainSpec, Reply, Request, Which};
 use super::{Access, Code, Refusal};
-use crate::model::ChunkState;
+use crate::model::{ChunkState, SessionKey};
 use crate::store::SequenceChoice;
 
 fn which() -> Which {
     Which::default()
+}
+
+fn s1() -> SessionKey {
+    SessionKey {
+        tenant: tenant(),
+        session: "s1".parse().unwrap(),
+    }
+}
+
+fn about(ask: Ask) -> Request {
+    Request::Sessions { ask }
 }
 
 fn questions() -> Vec<Request> {
@@ -40,6 +52,17 @@ fn questions() -> Vec<Request> {
         },
         Request::DeadShow { which: which() },
         Request::Purge { which: which() },
+        about(Ask::List {
+            tenant: None,
+            owed: true,
+            limit: 5,
+        }),
+        about(Ask::Show(s1())),
+        about(Ask::Promote(s1())),
+        about(Ask::Show(SessionKey {
+            session: "nobodys".parse().unwrap(),
+            ..s1()
+        })),
         Request::Fsck {},
         Request::HandOver {},
     ]

@@ -85,6 +85,7 @@ impl Table {
             failures: 0,
             crashes: self.crashes.get(session).copied().unwrap_or(0),
             late: false,
+            promoted: false,
             gaps: vec![],
         }
     }
@@ -123,6 +124,7 @@ impl Table {
 
     fn fail_with(&mut self, turn: &Turn, record: FailureRecord) -> Judgement {
         let failure = Failure {
+            route: ROUTE,
             record,
             hint: None,
             credential: None,

@@ -6,7 +6,7 @@ use super::stage::{HOUR, MINUTE, Reply, Stage, key, pass};
 use crate::engine::scheduler::Pick;
 use crate::engine::{DrainOutcome, OnDead, worker};
 use crate::model::{FailureClass, Gap, GapReason, Generation, Token};
-use crate::store::Redriven;
+use crate::store::{Promotion, Redriven};
 
 #[tokio::test(start_paused = true)]
 async fn everything_is_delivered_in_order_with_one_request_a_session_at_a_time() {
@@ -209,4 +209,29 @@ async fn a_lower_sequence_that_comes_in_the_last_moment_is_sent_first() {
     let next = worker::send(&shared, &turn, token).await.unwrap().unwrap();
     assert_eq!(next.sequence, 4);
     assert_eq!(stage.requests().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promoted_session_is_sent_before_its_lanes_others_until_it_owes_nothing() {
+    let mut stage = Stage::new(&["acme"]);
+    let sessions = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    stage.fill("acme", &sessions, 10);
+    let promote = |stage: &Stage, name| {
+        let session = key("acme", name, 0).session_key();
+        stage.store().promote(&session).unwrap()
+    };
+    assert_eq!(promote(&stage, "h"), Promotion::Promoted);
+    stage.requests_take(Duration::from_secs(1));
+    stage.start().await;
+    // Eight sessions share four places: a session in turn gets ten of its chunks through in about 20 s.
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(promote(&stage, "g"), Promotion::Promoted);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(stage.stored("acme", "h").len(), 10);
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(stage.stored("acme", "g").len(), 10);
+    let others = &sessions[..6];
+    assert!(others.iter().all(|it| stage.stored("acme", it).len() < 10));
+    assert_eq!(stage.drain().await.outcome, DrainOutcome::Drained);
+    assert_eq!(promote(&stage, "h"), Promotion::NothingOwed);
 }

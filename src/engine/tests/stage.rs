@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::auth::{About, Grant, MintFailure, Minted, Minting, Rules, Slot};
+use crate::auth::{About, Grant, MintFailure, Minted, Minting, Refusal, Rules, Slot};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant, RuntimeClock};
 use crate::engine::{
@@ -18,8 +18,8 @@ use crate::engine::{
     Settings,
 };
 use crate::model::{
-    ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, SessionKey, TenantId,
-    Timestamp,
+    ChunkKey, Count, Digest, FailureClass, FailureRecord, Gap, GateState, Route, SessionKey,
+    TenantId, Timestamp,
 };
 use crate::platform::{
     Answer, Answering, Delivery, Failure, Limits, Platform, ReceiptPolicy, Target, Verdict,
@@ -178,6 +178,7 @@ impl Platform for ScriptedPlatform {
                         record: *record,
                         retry_after,
                         conflict: false,
+                        route: Route::Deliver,
                     })
                 }
                 Reply::Panic => panic!("scripted"),
@@ -193,6 +194,7 @@ impl Platform for ScriptedPlatform {
 pub struct ScriptedGrant {
     pub minted: Mutex<u64>,
     pub down: Mutex<bool>,
+    pub refusal: Mutex<Option<Refusal>>,
     pub hangs: Mutex<bool>,
     pub life: Mutex<Duration>,
 }
@@ -202,6 +204,7 @@ impl Default for ScriptedGrant {
         Self {
             minted: Mutex::default(),
             down: Mutex::default(),
+            refusal: Mutex::default(),
             hangs: Mutex::default(),
             life: Mutex::new(HOUR),
         }
@@ -218,6 +221,9 @@ impl Grant for ScriptedGrant {
             if *self.down.lock().unwrap() {
                 let cause = "connection refused".to_owned();
                 return Err(MintFailure::Unreachable { cause });
+            }
+            if let Some(refusal) = self.refusal.lock().unwrap().clone() {
+                return Err(MintFailure::Refused(refusal));
             }
             let mut minted = self.minted.lock().unwrap();
             *minted += 1;

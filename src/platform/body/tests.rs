@@ -4,10 +4,13 @@ use std::io::Cursor;
 
 use base64::engine::general_purpose::STANDARD;
 
+use std::io::Read;
+
 use super::*;
+use crate::disk::Payload;
 use crate::model::{ChunkKey, ChunkMeta, Digest, Timestamp};
 
-fn part(sequence: u64, bytes: u64, payload: impl Read + Send + 'static) -> Part {
+fn part(sequence: u64, bytes: u64, payload: impl Payload + 'static) -> Part {
     Part {
         meta: ChunkMeta {
             key: ChunkKey {
@@ -57,6 +60,8 @@ impl Read for Ragged {
     }
 }
 
+impl Payload for Ragged {}
+
 fn noise(bytes: usize) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(bytes as u64);
     std::iter::repeat_with(|| rng.u8(..)).take(bytes).collect()
@@ -64,7 +69,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 /// What was made, and how it ended.
 fn run(parts: Vec<Part>) -> (Vec<u8>, Result<(), PayloadFault>) {
-    let mut encoder = Encoder::new(b"{\"payload\":\"".to_vec(), parts);
+    let mut encoder = Encoder::new(Encoding::base64(b"{\"payload\":\"".to_vec()), parts);
     let mut made = Vec::new();
     loop {
         match encoder.next_block() {
@@ -113,6 +118,27 @@ fn however_payloads_are_cut_the_body_is_their_base64_in_one() {
         ended.unwrap();
         let expected = format!("{{\"payload\":\"{}\"}}", STANDARD.encode(payloads.concat()));
         assert!(made == expected.into_bytes(), "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_plain_body_is_the_payloads_and_nothing_else() {
+    for sizes in [
+        vec![1],
+        vec![BLOCK, 1, 0, BLOCK + 1],
+        vec![3 * BLOCK + 7, 2],
+    ] {
+        let payloads: Vec<Vec<u8>> = sizes.iter().map(|size| noise(*size)).collect();
+        let parts = (7..).zip(&payloads).map(|(sequence, payload)| {
+            let reader = Ragged::of(payload.clone(), None);
+            part(sequence, payload.len() as u64, reader)
+        });
+        let mut encoder = Encoder::new(Encoding::Plain, parts.collect());
+        let mut made = Vec::new();
+        while let Some(block) = encoder.next_block().unwrap() {
+            made.extend_from_slice(&block);
+        }
+        assert!(made == payloads.concat(), "{sizes:?}");
     }
 }
 

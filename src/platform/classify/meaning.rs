@@ -2,7 +2,7 @@
 //! statuses, in the order of the table.
 
 use super::{Asked, Ending, Heard, Sent, content_kind, unanswered};
-use crate::model::{FailureClass, Missing, Route};
+use crate::model::{FailureClass, Missing};
 use crate::platform::ReceiptPolicy;
 use crate::platform::challenge;
 use crate::platform::error_body::ErrorBody;
@@ -39,7 +39,7 @@ impl From<FailureClass> for Finding {
 }
 
 impl Finding {
-    fn because(class: FailureClass, why: String) -> Self {
+    pub fn because(class: FailureClass, why: String) -> Self {
         Self {
             why: Some(why),
             ..class.into()
@@ -60,9 +60,6 @@ pub fn of(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Meaning {
     let failed = match heard.status {
         200 | 201 | 208 => return accepted(asked, heard),
         409 => return conflict(asked, heard, error),
-        400 | 403 if asked.route == Route::StoreHost && is_url_expired(heard.body) => {
-            FailureClass::UrlExpired.into()
-        }
         401 => Finding {
             missing: claimed_scope(asked, heard, error),
             ..Unauthorized.into()
@@ -176,7 +173,7 @@ fn forbidden(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Finding
     let missing = claimed_scope(asked, heard, error).or_else(|| {
         is_about_rights.then(|| match permissions(error) {
             names if names.is_empty() => Missing::Unnamed,
-            names => Missing::Permission(keep(&names, asked.token.expose(), RIGHT_KEPT)),
+            names => Missing::Permission(keep(&names, asked.secret, RIGHT_KEPT)),
         })
     });
     Finding {
@@ -193,7 +190,7 @@ fn claimed_scope(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Opt
         return None;
     }
     let scope = challenge.scope.or_else(|| error.scope.clone());
-    let scope = scope.map(|scope| keep(&scope, asked.token.expose(), RIGHT_KEPT));
+    let scope = scope.map(|scope| keep(&scope, asked.secret, RIGHT_KEPT));
     Some(match scope {
         Some(scope) if !scope.is_empty() => Missing::Scope(scope),
         _ => Missing::Unnamed,
@@ -218,13 +215,6 @@ fn permissions(error: &ErrorBody) -> String {
         .into_iter()
         .find(|names| !names.is_empty())
         .unwrap_or_default()
-}
-
-/// The words of storage hosts, whose errors are XML.
-fn is_url_expired(body: &[u8]) -> bool {
-    ["Request has expired", "ExpiredToken"]
-        .iter()
-        .any(|words| contains(body, words))
 }
 
 fn contains(body: &[u8], words: &str) -> bool {

@@ -66,6 +66,7 @@ impl Case {
             at: Timestamp(1_772_355_600_000),
             attempt: 2,
             token: &token,
+            secret: token.expose(),
         };
         let headers = map(lines);
         let heard = Heard {
@@ -235,22 +236,105 @@ fn a_refusal_names_the_right_that_is_missing() {
 
 #[test]
 fn an_expired_url_is_no_refusal_and_only_a_storage_host_has_one() {
-    let storage = Case {
-        route: Route::StoreHost,
-        ..USUAL
-    };
-    for (status, body, class) in [
-        (403, S3_URL_EXPIRED, UrlExpired),
-        (400, S3_TOKEN_EXPIRED, UrlExpired),
-        (403, S3_SIGNATURE, Forbidden),
-    ] {
-        assert_eq!(
-            storage.failure(status, &[], body).record.class,
-            class,
-            "{body}"
-        );
+    for (status, body) in [(403, S3_URL_EXPIRED), (400, S3_TOKEN_EXPIRED)] {
+        assert_eq!(storage(status, &[], body).record.class, UrlExpired);
     }
     assert_eq!(failure(403, &[], S3_URL_EXPIRED).record.class, Forbidden);
+}
+
+/// What a storage host's answer means for a payload that was sent whole.
+fn stored(status: u16, lines: Lines, body: &str) -> Verdict {
+    let (expected, token) = (expected(), Token::new(SECRET.into(), Generation(3)));
+    let asked = Asked {
+        route: Route::StoreHost,
+        receipt: ReceiptPolicy::Body,
+        expected: &expected,
+        sent: Sent::All,
+        at: Timestamp(5),
+        attempt: 2,
+        token: &token,
+        secret: "X-Amz-Signature=canary-0123456789abcdef",
+    };
+    let headers = map(lines);
+    let heard = Heard {
+        status,
+        headers: &headers,
+        body: body.as_bytes(),
+        ending: Ending::Whole,
+    };
+    let checksums = Checksums {
+        md5: [0xab; 16],
+        sha256: vec![0xcd; 32],
+    };
+    super::stored(&asked, &heard, &checksums)
+}
+
+fn storage(status: u16, lines: Lines, body: &str) -> Failure {
+    match stored(status, lines, body) {
+        Verdict::Failed(failure) => failure,
+        Verdict::Delivered { .. } => panic!("{status} is delivered"),
+    }
+}
+
+#[test]
+fn a_storage_hosts_answer_says_nothing_of_the_token() {
+    let bad_digest = "<Error><Code>BadDigest</Code></Error>";
+    let timeout = "<Error><Code>RequestTimeout</Code></Error>";
+    let slow_down = "<Error><Code>SlowDown</Code></Error>";
+    let page = "<html>Request has expired</html>";
+    for (status, body, class) in [
+        (403, S3_SIGNATURE, Endpoint),
+        (401, "", Endpoint),
+        (403, "", Endpoint),
+        (403, page, Endpoint),
+        (404, "", Endpoint),
+        (400, bad_digest, DigestMismatch),
+        (400, timeout, Transient),
+        (400, "", Rejected),
+        (413, "", Rejected),
+        (412, "", Rejected),
+        (409, "", Transient),
+        (408, "", Transient),
+        (500, "", Transient),
+        (503, "", Transient),
+        (503, slow_down, Throttled),
+        (429, "", Throttled),
+        (200, "", Unrecognised),
+        (202, "", Unrecognised),
+        (307, "", Unrecognised),
+    ] {
+        let failure = storage(status, &[], body);
+        assert_eq!(failure.record.class, class, "{status} {body}");
+        assert_eq!(failure.route, Route::StoreHost);
+        assert_eq!(failure.record.token_fingerprint, None);
+    }
+    let waiting = storage(503, &[("Retry-After", "7")], "");
+    assert_eq!(waiting.record.class, Throttled);
+    assert_eq!(waiting.retry_after, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn a_storage_hosts_receipt_is_a_checksum() {
+    let etag = format!("\"{}\"", "ab".repeat(16));
+    assert_eq!(
+        stored(200, &[("ETag", &etag)], ""),
+        Verdict::Delivered { duplicate: false }
+    );
+    let other = ("x-amz-checksum-sha256", "AAAA");
+    assert_eq!(
+        storage(200, &[("ETag", &etag), other], "").record.class,
+        Unrecognised
+    );
+}
+
+#[test]
+fn a_signature_that_a_storage_host_echoes_is_not_kept() {
+    let body = "<Error><Code>SignatureDoesNotMatch</Code><Message>sent \
+                canary-0123456789abcdef</Message></Error>";
+    let record = storage(403, &[], body).record;
+    assert_eq!(record.code.as_deref(), Some("SignatureDoesNotMatch"));
+    assert_eq!(record.message, "sent [redacted]");
+    assert!(!format!("{record:?}").contains("canary"));
 }
 
 #[test]
@@ -309,6 +393,7 @@ fn a_broken_request_is_in_doubt_only_if_the_platform_can_have_it() {
             at: Timestamp(5),
             attempt: 2,
             token: &token,
+            secret: token.expose(),
         };
         let failure = broken(&asked, trouble, &format!("reset by peer, {SECRET}"));
         assert_eq!(failure.record.class, class, "{trouble:?} {sent:?}");

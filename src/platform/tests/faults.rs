@@ -53,6 +53,8 @@ impl Read for Tap {
     }
 }
 
+impl Payload for Tap {}
+
 impl Drop for Tap {
     fn drop(&mut self) {
         if let Some(gone) = self.gone.take() {
@@ -70,7 +72,9 @@ pub fn tapped(url: &str, bytes: u64, tap: Tap) -> Delivery {
 }
 
 pub async fn record(timeouts: Timeouts, delivery: Delivery) -> FailureRecord {
-    let answer = JsonPlatform::new(timeouts).deliver(delivery).await;
+    let answer = JsonPlatform::new(timeouts, Reach::default())
+        .deliver(delivery)
+        .await;
     failure(answer).record
 }
 
@@ -168,7 +172,7 @@ async fn a_caller_that_goes_away_ends_the_request_and_frees_its_payload() {
     let (gone, when_gone) = oneshot::channel();
     tap.gone = Some(gone);
     let read = Arc::clone(&tap.read);
-    let platform = JsonPlatform::new(Timeouts::default());
+    let platform = JsonPlatform::new(Timeouts::default(), Reach::default());
     let mut delivering = platform.deliver(tapped(&server.url, 1024 * MIB, tap));
     // Far enough in for the body to be under way.
     std::future::poll_fn(|cx| {

@@ -9,7 +9,7 @@ use super::*;
 use crate::model::Route;
 use crate::platform::body::PayloadFault;
 use crate::platform::classify::{Asked, Ending, Sent};
-use crate::platform::json::{Reply, judge};
+use crate::platform::exchange::{Reply, judge};
 use crate::platform::receipt::Expected;
 use FailureClass::*;
 
@@ -58,6 +58,7 @@ fn a_damaged_payload_is_damaged_even_if_the_server_says_stored() {
         at: Timestamp(0),
         attempt: 1,
         token: &token,
+        secret: token.expose(),
     };
     assert_eq!(judge(&asked, Ok(reply(200)), None).verdict, DELIVERED);
     for status in [200, 208, 401, 429] {

@@ -19,6 +19,8 @@ pub enum Step {
     WriteWhatIsTaken(Vec<u8>),
     /// Write this again and again until the client has gone.
     WriteForever(&'static [u8]),
+    /// Write this byte now and then until the client has gone.
+    Drip(u8),
     /// Neither read nor write any more, and keep the connection.
     Stall,
     /// Close with RST instead of FIN.
@@ -145,6 +147,11 @@ async fn play(mut stream: TcpStream, script: Vec<Step>) -> Vec<Seen> {
             Step::Write(bytes) => stream.write_all(&bytes).await.unwrap(),
             Step::WriteWhatIsTaken(bytes) => drop(stream.write_all(&bytes).await),
             Step::WriteForever(bytes) => while stream.write_all(bytes).await.is_ok() {},
+            Step::Drip(byte) => {
+                while stream.write_all(&[byte]).await.is_ok() {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
             Step::Stall => std::future::pending().await,
             Step::Reset => stream.set_zero_linger().unwrap(),
         }

@@ -5,6 +5,7 @@ mod faults;
 mod refusing;
 mod starting;
 mod tokens;
+mod uploading;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
 use super::rows::{
-    Owed, RowKey, Rows, Seen, parse_key, seal, sequence_key, session_prefix, unseal,
+    Owed, RowKey, Rows, Seen, decode, parse_key, seal, sequence_key, session_prefix, unseal,
 };
 use crate::clock::Deadline;
 use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey};
@@ -151,6 +151,8 @@ impl Tables {
                         digest: digest.0,
                     };
                     self.seen.append(session, *segment, seen)?;
+                    // A younger frame of the same key: what was purged is the one that it replaced.
+                    self.purged.remove(sequence_key(session, *sequence))?;
                 }
                 Change::Owe {
                     session,
@@ -236,6 +238,17 @@ impl Tables {
         self.owed.find(session, sequence)
     }
 
+    /// Every owed sequence of a session.
+    pub fn owed_sequences(&self, session: &SessionKey) -> Result<Vec<u64>, IndexFault> {
+        let mut sequences = Vec::new();
+        for item in self.owed.tree().scan_prefix(session_prefix(session)) {
+            let (row, value) = item?;
+            let owed: Vec<Owed> = decode(&row, &value)?;
+            sequences.extend(owed.into_iter().map(|owed| owed.sequence));
+        }
+        Ok(sequences)
+    }
+
     pub fn digest(&self, key: &ChunkKey) -> Result<Option<Digest>, IndexFault> {
         let found = self.seen.find(&key.session_key(), key.sequence)?;
         Ok(found.map(|(_, seen)| Digest(seen.digest)))
@@ -284,6 +297,16 @@ impl Tables {
         Ok(self
             .purged
             .contains_key(sequence_key(&key.session_key(), key.sequence))?)
+    }
+
+    /// How many chunks of a session a person removed.
+    pub fn purged_of(&self, session: &SessionKey) -> Result<u64, IndexFault> {
+        let mut count = 0;
+        for row in self.purged.scan_prefix(session_prefix(session)).keys() {
+            row?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Empties what a rebuild fills again: the queue, and the digests that stand in `present` segments.

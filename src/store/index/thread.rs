@@ -19,6 +19,9 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 const OPEN_SILENCE: Duration = Duration::from_secs(60);
 /// What reads or syncs everything may take so long on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The last sync has little left to write, and a process that ends must not hang on it: an index that is not closed by
+/// then is made anew. With [`SILENCE`] before or after it that stays below 15 s.
+const CLOSING: Duration = Duration::from_secs(8);
 /// Changes that may wait; beyond it the journal waits for the index, up to [`SILENCE`].
 const QUEUE_MAX: usize = 16 * 1024;
 /// Changes applied in one go.
@@ -80,6 +83,7 @@ enum Silent {
 #[derive(Clone)]
 pub struct Index {
     shared: Arc<Shared>,
+    sabotaged: Sabotaged,
 }
 
 /// An index and how it was found.
@@ -134,7 +138,7 @@ impl Index {
             Err(RecvTimeoutError::Disconnected) => return Err(IndexFault::Panicked),
         };
         Ok(Opened {
-            index: Self { shared },
+            index: Self { shared, sabotaged },
             path: path.to_owned(),
             clean_mark,
         })
@@ -259,10 +263,14 @@ impl Index {
 
     /// Applies and syncs everything, leaves the mark, and ends the thread. sled is dropped there and nowhere else.
     pub fn close(&self, mark: u64) -> Result<(), IndexFault> {
-        // Patience is for the sync only: an index that hangs over earlier changes is lost as soon as anywhere else.
+        // Behind every change: an index that hangs over one is lost as soon as anywhere else.
         self.ask(|_| Ok(()))?;
-        self.ask_patiently(move |tables| {
+        let sabotaged = self.sabotaged;
+        self.ask_within(CLOSING, Silent::LostAfterPatience, move |tables| {
             tables.set_clean_mark(mark)?;
+            while sabotaged.is(Sabotage::HangClose) {
+                std::thread::park();
+            }
             tables.sync()
         })?;
         let (reply, closed) = sync_channel(1);

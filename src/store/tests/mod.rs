@@ -2,7 +2,9 @@
 
 mod damage;
 mod faults;
+mod housekeeping;
 mod model;
+mod remembering;
 mod support;
 
 use std::time::Duration;

@@ -13,11 +13,11 @@ use std::time::Duration;
 use super::support::{copy_dir, failure, key, new_chunk, payload_of, seed, session, settings};
 use crate::clock::SystemClock;
 use crate::disk::simulated::{Faults, SimulatedDisk};
-use crate::model::{ChunkKey, ChunkState, DeadReason};
+use crate::model::{ChunkKey, ChunkState, DeadReason, Timestamp};
 use crate::sabotage::{Sabotage, Sabotaged};
 use crate::store::{
-    DeadFilter, EnqueueError, HoldKey, Outcome, Redriven, SequenceChoice, Settings, Store,
-    StoredHold, keeper,
+    DeadFilter, Ending, EnqueueError, HoldKey, NewChunk, Outcome, Redriven, SequenceChoice,
+    SessionFilter, Settings, Store, StoredHold, keeper,
 };
 
 const SESSIONS: [&str; 3] = ["s1", "s2", "long-name:3"];
@@ -41,7 +41,13 @@ struct Model {
     /// Settled by a word since the last sync that is sure: a power cut may undo it.
     unsure: BTreeSet<(usize, u64)>,
     hold: Option<String>,
+    /// Sessions whose end was answered, and those whose end may have happened.
+    ended: BTreeSet<usize>,
+    perhaps_ended: BTreeSet<usize>,
 }
+
+/// The sequence that is enqueued as its session's last; later ones come all the same.
+const LAST: u64 = 33;
 
 struct History {
     random: fastrand::Rng,
@@ -103,9 +109,15 @@ impl History {
         payload
     }
 
+    fn chunk(at: (usize, u64)) -> NewChunk {
+        let mut chunk = new_chunk("acme", SESSIONS[at.0], SequenceChoice::Exactly(at.1));
+        chunk.last = at.1 == LAST;
+        chunk
+    }
+
     fn enqueue(&mut self, at: (usize, u64)) -> Check {
         let payload = self.payload(at);
-        let chunk = new_chunk("acme", SESSIONS[at.0], SequenceChoice::Exactly(at.1));
+        let chunk = Self::chunk(at);
         let answer = self.store().enqueue(chunk, &mut payload.as_slice());
         self.note_answer(at, answer.map(|enqueued| enqueued.outcome))
     }
@@ -116,11 +128,17 @@ impl History {
         match answer {
             Ok(Outcome::Accepted) => {
                 ensure!(!known, "{at:?} was accepted twice");
+                if at.1 == LAST {
+                    self.model.ended.insert(at.0);
+                }
                 self.model.fates.insert(at, Fate::Live);
                 self.model.open.remove(&at);
             }
             Ok(Outcome::Known(state)) => {
                 ensure!(known || open, "{at:?} is known, and was never enqueued");
+                if at.1 == LAST {
+                    self.model.ended.insert(at.0);
+                }
                 let fate = self.model.fates.entry(at).or_insert(Fate::Live);
                 if *fate == Fate::LiveOrDelivered {
                     let live = state == ChunkState::Live;
@@ -131,6 +149,9 @@ impl History {
             Err(EnqueueError::Latched(_) | EnqueueError::Io(_) | EnqueueError::Closing) => {
                 if !known {
                     self.model.open.insert(at);
+                    if at.1 == LAST {
+                        self.model.perhaps_ended.insert(at.0);
+                    }
                 }
             }
             // A digest of a delivered chunk may go with the index.
@@ -157,7 +178,7 @@ impl History {
                 .iter()
                 .map(|(at, payload)| {
                     let store = &store;
-                    let chunk = new_chunk("acme", SESSIONS[at.0], SequenceChoice::Exactly(at.1));
+                    let chunk = Self::chunk(*at);
                     scope.spawn(move || store.enqueue(chunk, &mut payload.as_slice()))
                 })
                 .collect();
@@ -272,6 +293,61 @@ impl History {
                 .remove_hold(&hold_key)
                 .map_err(|e| e.to_string())?;
             self.model.hold = None;
+        }
+        Ok(())
+    }
+
+    /// Every second time the power goes meanwhile.
+    fn end_session(&mut self) -> Check {
+        let index = self.random.usize(0..SESSIONS.len());
+        let cut = self.random.bool();
+        if cut {
+            self.disk.cut_power_after(self.random.u32(0..6));
+        }
+        let known = self.model.fates.keys().any(|(s, _)| *s == index);
+        let open = self.model.open.iter().any(|(s, _)| *s == index);
+        match self
+            .store()
+            .end_session(&session(SESSIONS[index]), Timestamp(1))
+        {
+            Ok(Ending::Ended | Ending::EndedBefore(_)) => {
+                ensure!(known || open, "{index} was ended and never began");
+                self.model.ended.insert(index);
+            }
+            Ok(Ending::Unknown) => ensure!(!known, "{index} is not known"),
+            Err(error) if cut => {
+                self.trace.push(format!("no end: {error}"));
+                self.model.perhaps_ended.insert(index);
+            }
+            Err(error) => return Err(format!("end {index}: {error}")),
+        }
+        if cut {
+            self.store.take().expect("open").abandon();
+            self.power_cut();
+            self.meddle_with_index();
+            self.start();
+            self.check_after_start()?;
+        }
+        Ok(())
+    }
+
+    fn check_ends(&self) -> Check {
+        let filter = SessionFilter {
+            limit: SESSIONS.len(),
+            ..SessionFilter::default()
+        };
+        for found in self.store().sessions(&filter).sessions {
+            let index = SESSIONS
+                .iter()
+                .position(|s| *s == found.key.session.as_str());
+            let index = index.expect("one of ours");
+            let fits = match found.ended_at {
+                Some(_) => {
+                    self.model.ended.contains(&index) || self.model.perhaps_ended.contains(&index)
+                }
+                None => !self.model.ended.contains(&index),
+            };
+            ensure!(fits, "{index}: ended at {:?}", found.ended_at);
         }
         Ok(())
     }
@@ -425,11 +501,12 @@ impl History {
         );
         let balance = self.store().view().balance;
         ensure!(balance.balanced && balance.lost.is_none(), "{balance:?}");
+        self.check_ends()?;
         self.retry_open()?;
         // What the model knows to be accepted, the store knows too.
         for (at, fate) in self.model.fates.clone() {
             let payload = self.payload(at);
-            let chunk = new_chunk("acme", SESSIONS[at.0], SequenceChoice::Exactly(at.1));
+            let chunk = Self::chunk(at);
             let answer = self.store().enqueue(chunk, &mut payload.as_slice());
             let state = match &answer {
                 Ok(enqueued) => match enqueued.outcome {
@@ -460,8 +537,9 @@ impl History {
             30..40 => "enqueue together",
             40..72 => "lease and settle",
             72..76 => "turn a dead letter",
-            76..80 => "hold",
-            80..84 => "keeper",
+            76..79 => "hold",
+            79..81 => "end a session",
+            81..84 => "keeper",
             84..91 => "restart",
             91..96 => "power cut under way",
             _ => "failed sync",
@@ -475,8 +553,9 @@ impl History {
             30..40 => self.enqueue_together(),
             40..72 => self.lease_and_settle(),
             72..76 => self.turn_a_dead_letter(),
-            76..80 => self.set_hold(),
-            80..84 => {
+            76..79 => self.set_hold(),
+            79..81 => self.end_session(),
+            81..84 => {
                 keeper::round(&self.store().inner).map_err(|error| format!("keeper: {error}"))
             }
             84..91 => self.restart(),
@@ -526,6 +605,7 @@ impl History {
             .close()
             .map_err(|error| error.to_string())?;
         self.start();
+        self.check_ends()?;
         let again = self.store().view().balance;
         ensure!(
             again == balance,

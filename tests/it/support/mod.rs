@@ -1,18 +1,22 @@
 //! What the tests of the real binary stand on: processes that are ended with the test, a sandbox in its own
-//! process, a site (configuration, store, recordings) and one way to wait.
+//! process, a place (configuration, store, files), a site (both) and one way to wait.
 
 mod http;
+mod place;
 mod process;
 mod recording;
 mod sandbox;
 mod site;
 
+pub use place::{Place, Told};
 pub use process::{Ended, Process};
 pub use recording::{SESSIONS, film, session_files};
 pub use sandbox::Sandbox;
-pub use site::{Site, Told};
+pub use site::Site;
 
 use std::time::{Duration, Instant};
+
+pub const WORKER: &str = env!("CARGO_BIN_EXE_worker");
 
 /// Longer than anything here takes on a busy machine; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +40,14 @@ pub fn wait_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// For a test that cannot do without: it skips with this, unless a skip is a failure here.
+pub fn tool_is_missing(tool: &str) {
+    let message = format!("skipped: no {tool} on this machine");
+    let required = std::env::var_os("REELAY_REQUIRE_TOOLS").is_some();
+    assert!(!required, "{message}");
+    println!("{message}");
 }
 
 /// A seed from `REELAY_SEED` or from the system, printed so that a failure can be had again.

@@ -1,6 +1,6 @@
 //! A child process with its output gathered as it comes. Dropping it kills it, so no test leaves one behind.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -51,8 +51,12 @@ pub struct Process {
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
+        Self::with_input(command, Stdio::null())
+    }
+
+    fn with_input(command: &mut Command, input: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -68,6 +72,18 @@ impl Process {
             err,
             readers,
         }
+    }
+
+    /// Given these bytes on standard input, and its end.
+    pub fn fed(command: &mut Command, bytes: &[u8]) -> Self {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let process = Self::with_input(command, reader.into());
+        // A command holds its standard input until it is dropped.
+        command.stdin(Stdio::null());
+        // A child that ends early needs no more.
+        let _ = writer.write_all(bytes);
+        drop(writer);
+        process
     }
 
     pub fn out(&self) -> String {

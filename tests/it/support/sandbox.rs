@@ -36,6 +36,10 @@ impl Sandbox {
         }
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let answer = http::request(&self.address, method, path, body);
         let (status, body) = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
