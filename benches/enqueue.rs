@@ -4,7 +4,8 @@
 //! Expected: at 64 KiB the limit is some 1000 MB/s on a fast virtual disk; reading, checksumming (CRC-32 and BLAKE3) and copying
 //! cost about 0.5 ms a MB on one core, so a ratio of 0.7 to 0.9 would be good. Pairs alternate, medians are compared.
 //!
-//! `cargo bench` runs it; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_PAIRS` the pairs.
+//! `cargo bench` runs it; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_PAIRS` the pairs;
+//! `REELAY_BENCH_KIB` one size of chunk instead of all.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -27,27 +28,36 @@ fn main() {
         return;
     }
     let base = std::env::var_os("REELAY_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
-    let pairs = std::env::var("REELAY_BENCH_PAIRS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(9);
+    let pairs = number("REELAY_BENCH_PAIRS").unwrap_or(9);
     println!(
         "enqueue of {} MiB by {PRODUCERS} producers, {pairs} pairs",
         TOTAL >> 20
     );
     println!(
-        "{:>9} {:>12} {:>12} {:>7}  ratios",
-        "chunk", "limit MB/s", "reelay MB/s", "ratio"
+        "{:>9} {:>12} {:>12} {:>7} {:>11} {:>11}  ratios",
+        "chunk", "limit MB/s", "reelay MB/s", "ratio", "CPU s/GB", "limit's"
     );
-    for chunk in [64 << 10, 256 << 10, 1 << 20, 8 << 20] {
+    let only = number("REELAY_BENCH_KIB");
+    let sizes = [64, 256, 1024, 8192].into_iter();
+    for chunk in sizes.filter(|kib| only.is_none_or(|only| only == *kib)) {
+        let chunk = chunk << 10;
         let payload: Vec<u8> = (0..chunk).map(|n| ((n * 31) >> 3) as u8).collect();
         let mut limits = Vec::new();
         let mut ours = Vec::new();
+        let (mut limit_cpu, mut our_cpu) = (Vec::new(), Vec::new());
         for _ in 0..pairs {
             let plain = append(&base, &payload, false);
             let preallocated = append(&base, &payload, true);
-            limits.push(plain.max(preallocated));
-            ours.push(enqueue(&base, &payload));
+            let limit = if plain.rate > preallocated.rate {
+                plain
+            } else {
+                preallocated
+            };
+            limits.push(limit.rate);
+            limit_cpu.push(limit.cpu);
+            let our = enqueue(&base, &payload);
+            ours.push(our.rate);
+            our_cpu.push(our.cpu);
         }
         let mut ratios: Vec<f64> = ours
             .iter()
@@ -57,14 +67,16 @@ fn main() {
         let (limit, our, ratio) = (median(&mut limits), median(&mut ours), median(&mut ratios));
         let spread = format!("{:.2}–{:.2}", ratios[0], ratios[ratios.len() - 1]);
         println!(
-            "{:>6}KiB {limit:>12.0} {our:>12.0} {ratio:>7.2}  {spread}",
-            chunk >> 10
+            "{:>6}KiB {limit:>12.0} {our:>12.0} {ratio:>7.2} {:>11.2} {:>11.2}  {spread}",
+            chunk >> 10,
+            median(&mut our_cpu),
+            median(&mut limit_cpu),
         );
     }
 }
 
 /// Commits of 16 payloads (of 4 from 8 MiB on): one vectored write's worth, then one sync. In MB/s.
-fn append(base: &Path, payload: &[u8], preallocate: bool) -> f64 {
+fn append(base: &Path, payload: &[u8], preallocate: bool) -> Run {
     let dir = tempfile::tempdir_in(base).expect("a directory to write in");
     let path = dir.path().join("limit");
     let mut file = File::create(&path).expect("a file");
@@ -77,7 +89,7 @@ fn append(base: &Path, payload: &[u8], preallocate: bool) -> f64 {
             .expect("the file");
     }
     let commit = if payload.len() >= 8 << 20 { 4 } else { 16 };
-    let began = Instant::now();
+    let began = Began::now();
     let mut at = 0;
     while at < TOTAL {
         for _ in 0..commit {
@@ -90,10 +102,10 @@ fn append(base: &Path, payload: &[u8], preallocate: bool) -> f64 {
         }
         file.sync_data().expect("synced");
     }
-    rate(at, began.elapsed())
+    began.ended(at)
 }
 
-fn enqueue(base: &Path, payload: &[u8]) -> f64 {
+fn enqueue(base: &Path, payload: &[u8]) -> Run {
     let dir = tempfile::tempdir_in(base).expect("a directory to write in");
     let settings = Settings {
         segment_bytes: 64 << 20,
@@ -107,7 +119,7 @@ fn enqueue(base: &Path, payload: &[u8]) -> f64 {
     };
     let store = Store::open(dir.path(), settings, Arc::new(SystemClock)).expect("a store");
     let each = TOTAL / payload.len() / PRODUCERS;
-    let began = Instant::now();
+    let began = Began::now();
     std::thread::scope(|scope| {
         for producer in 0..PRODUCERS {
             let store = &store;
@@ -129,13 +141,47 @@ fn enqueue(base: &Path, payload: &[u8]) -> f64 {
             });
         }
     });
-    let rate = rate(each * PRODUCERS * payload.len(), began.elapsed());
+    let run = began.ended(each * PRODUCERS * payload.len());
     store.close().expect("closed");
-    rate
+    run
 }
 
-fn rate(bytes: usize, took: Duration) -> f64 {
-    bytes as f64 / 1e6 / took.as_secs_f64()
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What one run came to.
+struct Run {
+    /// MB/s.
+    rate: f64,
+    /// Seconds of processor time a GB, of all threads and of the system on their behalf.
+    cpu: f64,
+}
+
+struct Began {
+    at: Instant,
+    cpu: f64,
+}
+
+impl Began {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            cpu: cpu_seconds(),
+        }
+    }
+
+    fn ended(self, bytes: usize) -> Run {
+        Run {
+            rate: bytes as f64 / 1e6 / self.at.elapsed().as_secs_f64(),
+            cpu: (cpu_seconds() - self.cpu) / (bytes as f64 / 1e9),
+        }
+    }
+}
+
+fn cpu_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -1,16 +1,17 @@
-//! Group commit: what waits while one commit syncs is the next commit. There is no timer.
+//! Group commit, its first half: takes what waits, decides, writes. What is written while one sync is under way shares
+//! the next ([`super::durable`]). There is no timer.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{EnqueueError, StoreError};
+use super::durable::{self, Written};
 use super::frame::Kind;
 use super::inner::{Inner, SegmentSlot};
 use super::layout::{ALIGN, PAGE, Position, align};
 use super::plan::{Planned, What, plan};
-use super::queue::{Committed, NoteAt, Request};
+use super::queue::{Committed, Request};
 use super::roll;
 use super::word::Word;
 use crate::sabotage::{Sabotage, stop_at};
@@ -34,6 +35,7 @@ pub fn run(inner: &Inner) {
             .index
             .lose(&super::index::IndexFault::CommitterPanicked);
     }
+    inner.stage.close();
 }
 
 fn serve(inner: &Inner) {
@@ -42,13 +44,16 @@ fn serve(inner: &Inner) {
     let mut retry = Duration::from_millis(100);
     loop {
         if inner.latched().is_some() {
+            active = None;
+            // Nothing of the abandoned segment is answered after the latch is lifted.
+            inner.stage.wait_until_idle();
             match roll::open_active(inner, &mut active) {
                 Ok(()) => {
                     inner.unlatch();
                     retry = Duration::from_millis(100);
                 }
                 Err(_) => {
-                    let Some(taken) = inner.commits.take(Some(retry)) else {
+                    let Some(taken) = inner.commits.take(&inner.stage, Some(retry)) else {
                         return;
                     };
                     refuse_latched(inner, taken);
@@ -58,10 +63,14 @@ fn serve(inner: &Inner) {
             }
         }
         if backlog.is_empty() {
-            match inner.commits.take(None) {
+            match inner.commits.take(&inner.stage, None) {
                 Some(taken) => backlog = taken,
                 None => return,
             }
+        }
+        if inner.stage.is_closed() {
+            // The syncer panicked: dropping what waits tells its producers.
+            return;
         }
         backlog = commit(inner, &mut active, backlog);
         if inner.latched().is_some() {
@@ -78,46 +87,53 @@ fn refuse_latched(inner: &Inner, requests: VecDeque<Request>) {
     }
 }
 
-/// Writes as many of the requests as one commit takes and returns the rest.
+/// Writes as many of the requests as one write takes and returns the rest.
 fn commit(
     inner: &Inner,
     active: &mut Option<Active>,
     requests: VecDeque<Request>,
 ) -> VecDeque<Request> {
-    let (planned, rest) = plan(inner, active, requests);
+    let (mut planned, rest) = plan(inner, active, requests);
     if planned.is_empty() {
+        // What is left waits for the answer to an equal key, or for a segment that was given up.
+        if !rest.is_empty() {
+            inner.stage.wait_until_idle();
+        }
         return rest;
     }
     let current = active.as_mut().expect("a plan has a segment");
+    let first_ordinal = current.next_ordinal;
     match write(inner, current, &planned) {
-        Ok(placed) => publish(inner, current, planned, &placed),
+        Ok(starts) => {
+            for Planned { frame, .. } in &mut planned {
+                frame.payload = Vec::new();
+            }
+            inner.stage.push(Written {
+                slot: Arc::clone(&current.slot),
+                planned,
+                starts,
+                first_ordinal,
+                end: current.end,
+            });
+        }
         Err(error) => {
+            // What was written before may still become durable.
+            inner.stage.wait_until_idle();
             let latched = inner.latch(&error, &current.slot);
             *active = None;
-            for Planned { what, .. } in planned {
-                match what {
-                    What::Chunk { meta, reply } => {
-                        // A replacement that was not written may be tried again.
-                        inner.is_not_replaced(&meta.key);
-                        drop(reply.send(Err(EnqueueError::Latched(latched.clone()))));
-                    }
-                    What::Note { reply, .. } => {
-                        drop(reply.send(Err(StoreError::Latched(latched.clone()))));
-                    }
-                }
-            }
+            durable::refuse(inner, planned, &latched);
         }
     }
     rest
 }
 
-/// One vectored write, the words, one sync, then the synced word, which needs none.
+/// One vectored write, then the words.
 fn write(inner: &Inner, active: &mut Active, planned: &[Planned]) -> io::Result<Vec<u32>> {
     const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
     let segment = &active.slot.segment;
     let synced = Position {
         segment: segment.id,
-        offset: active.end as u32,
+        offset: active.slot.book().end,
     };
     let mut starts = Vec::with_capacity(planned.len());
     let mut heads = Vec::with_capacity(planned.len());
@@ -152,14 +168,6 @@ fn write(inner: &Inner, active: &mut Active, planned: &[Planned]) -> io::Result<
     if inner.sabotaged.is(Sabotage::AckBeforeSync) {
         answer_early(planned);
     }
-    if !inner.sabotaged.is(Sabotage::SkipSync) {
-        match segment.sync() {
-            Err(_) if inner.sabotaged.is(Sabotage::TrustFailedSync) => {}
-            other => other?,
-        }
-    }
-    segment.write_synced(end as u32)?;
-    stop_at("between_sync_and_yes");
     active.end = end;
     active.next_ordinal += words.len() as u32;
     Ok(starts)
@@ -170,34 +178,6 @@ fn answer_early(planned: &[Planned]) {
     for Planned { what, .. } in planned {
         if let What::Chunk { meta, reply } = what {
             drop(reply.try_send(Ok(Committed::Accepted(meta.key.sequence))));
-        }
-    }
-}
-
-/// Makes the commit visible, then answers.
-fn publish(inner: &Inner, active: &Active, planned: Vec<Planned>, starts: &[u32]) {
-    let chunks = planned
-        .iter()
-        .filter(|p| matches!(p.what, What::Chunk { .. }))
-        .count() as u32;
-    let mut ordinal = active.next_ordinal - chunks;
-    inner.grow(&active.slot, active.end as u32, chunks);
-    for (Planned { frame, what }, &start) in planned.into_iter().zip(starts) {
-        match what {
-            What::Chunk { meta, reply } => {
-                inner.accepted(&active.slot, ordinal, start, &frame, &meta);
-                ordinal += 1;
-                // A producer that went away has its chunk accepted all the same.
-                drop(reply.try_send(Ok(Committed::Accepted(meta.key.sequence))));
-            }
-            What::Note { note, reply } => {
-                let at = NoteAt {
-                    segment: active.slot.segment.id,
-                    start,
-                };
-                inner.noted(note, at);
-                drop(reply.send(Ok(at)));
-            }
         }
     }
 }

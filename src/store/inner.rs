@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
+use super::durable::Stage;
 use super::error::{Latched, StoreError};
 use super::frame::Kind;
 use super::index::{Change, Index, IndexFault, Owed};
@@ -70,6 +71,27 @@ impl Book {
     }
 }
 
+/// A durable chunk, as the committer placed it.
+pub struct Accepted {
+    pub ordinal: u32,
+    pub start: u32,
+    pub frame: NewFrame,
+    pub meta: ChunkMeta,
+}
+
+impl Accepted {
+    fn owed(&self) -> Owed {
+        Owed {
+            sequence: self.meta.key.sequence,
+            number: self.frame.number,
+            ordinal: self.ordinal,
+            start: self.start,
+            bytes: self.meta.bytes,
+            accepted_at: self.frame.accepted_at,
+        }
+    }
+}
+
 impl SegmentSlot {
     pub fn new(segment: Segment, book: Book) -> Self {
         Self {
@@ -110,6 +132,7 @@ pub struct Inner {
     /// A leaf: nobody is called while it is held.
     pub ages: Mutex<Ages>,
     pub commits: CommitQueue,
+    pub stage: Stage,
     pub next_number: AtomicU64,
     /// Bytes that count against the quota.
     pub used: AtomicU64,
@@ -171,57 +194,49 @@ impl Inner {
         book.chunks += chunks;
     }
 
-    /// A durable chunk becomes a member of its session and goes to the index.
-    pub fn accepted(
-        &self,
-        slot: &SegmentSlot,
-        ordinal: u32,
-        start: u32,
-        frame: &NewFrame,
-        meta: &ChunkMeta,
-    ) {
+    /// Durable chunks become members of their sessions and go to the index.
+    pub fn accepted(&self, slot: &SegmentSlot, chunks: &[Accepted]) {
         let mut book = slot.book();
-        book.tallies
-            .entry(meta.key.tenant.clone())
-            .or_default()
-            .accept(ChunkState::Live, meta.bytes);
-        if let Kind::Chunk { solo: Some(id), .. } = frame.kind {
-            book.solos.insert(
-                ordinal,
-                Solo {
+        for Accepted {
+            ordinal,
+            frame,
+            meta,
+            ..
+        } in chunks
+        {
+            book.tallies
+                .entry(meta.key.tenant.clone())
+                .or_default()
+                .accept(ChunkState::Live, meta.bytes);
+            if let Kind::Chunk { solo: Some(id), .. } = frame.kind {
+                let solo = Solo {
                     id,
                     bytes: meta.bytes,
                     finished: false,
-                },
-            );
-            self.used.fetch_add(meta.bytes, Ordering::Relaxed);
+                };
+                book.solos.insert(*ordinal, solo);
+                self.used.fetch_add(meta.bytes, Ordering::Relaxed);
+            }
         }
         drop(book);
-        let session = meta.key.session_key();
         let mut sessions = self.sessions();
-        let state = sessions.entry(&session);
-        state.accepted.insert(meta.key.sequence);
-        state.owed += 1;
-        state.changed_at = frame.accepted_at;
-        if meta.last {
-            state.end(frame.accepted_at);
+        for Accepted { frame, meta, .. } in chunks {
+            let state = sessions.entry(&meta.key.session_key());
+            state.accepted.insert(meta.key.sequence);
+            state.owed += 1;
+            state.changed_at = frame.accepted_at;
+            if meta.last {
+                state.end(frame.accepted_at);
+            }
         }
         drop(sessions);
-        let owed = Owed {
-            sequence: meta.key.sequence,
-            number: frame.number,
-            ordinal,
-            start,
-            bytes: meta.bytes,
-            accepted_at: frame.accepted_at,
-        };
         let segment = slot.segment.id;
-        self.index.change([Change::Accept {
-            session,
+        self.index.change(chunks.iter().map(|chunk| Change::Accept {
+            session: chunk.meta.key.session_key(),
             segment,
-            owed,
-            digest: meta.digest,
-        }]);
+            owed: chunk.owed(),
+            digest: chunk.meta.digest,
+        }));
     }
 
     /// A durable note is in force.
@@ -284,8 +299,11 @@ impl Inner {
         self.latched.lock().expect("no holder panics").clone()
     }
 
-    /// Stops intake until a fresh segment syncs.
+    /// Stops intake until a fresh segment syncs. The first cause stays.
     pub fn latch(&self, error: &io::Error, slot: &SegmentSlot) -> Latched {
+        if let Some(latched) = self.latched() {
+            return latched;
+        }
         let safe = self
             .segments()
             .values()

@@ -7,6 +7,7 @@ mod admission;
 mod commit;
 mod confirm;
 mod dead;
+mod durable;
 mod enqueue;
 mod error;
 mod frame;
@@ -107,6 +108,7 @@ impl Store {
         };
         let threads = vec![
             spawn("committer", commit::run)?,
+            spawn("syncer", durable::run)?,
             spawn("keeper", keeper::run)?,
         ];
         Ok(Self {

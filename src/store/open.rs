@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
+use super::durable::Stage;
 use super::error::OpenError;
 use super::header::{HeaderFault, SegmentHeader};
 use super::inner::{Inner, SegmentSlot, solo_name};
@@ -106,6 +107,7 @@ pub fn open(
         index_rebuilt: !index_fits,
         ages: Mutex::default(),
         commits: CommitQueue::default(),
+        stage: Stage::default(),
         next_number: AtomicU64::new(next_number),
         used: AtomicU64::new(used),
         headless: unreadable,

@@ -1,7 +1,7 @@
 //! Deciding what one commit writes: which chunks are new, which were accepted before, which sequence each gets, and how
 //! much fits the segment.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::SyncSender;
 
@@ -15,7 +15,7 @@ use super::record::{ChunkRecord, Note};
 use super::roll;
 use super::segment::NewFrame;
 use super::types::SequenceChoice;
-use crate::model::{ChunkKey, ChunkMeta, Timestamp};
+use crate::model::{ChunkMeta, Timestamp};
 
 /// One frame of the commit under way and who waits for it.
 pub struct Planned {
@@ -42,23 +42,20 @@ pub fn plan(
     mut requests: VecDeque<Request>,
 ) -> (Vec<Planned>, VecDeque<Request>) {
     let mut planned: Vec<Planned> = Vec::new();
-    let mut under_way: HashSet<ChunkKey> = HashSet::new();
     let mut deferred = VecDeque::new();
     let now = inner.clock.wall();
     let mut end = active.as_ref().map_or(0, |active| active.end);
     while let Some(request) = requests.pop_front() {
         let prepared = match request {
             Request::Note(note, reply) => Some(plan_note(inner, *note, reply, now)),
-            Request::Chunk(chunk, reply) => {
-                match plan_chunk(inner, chunk, reply, now, &under_way) {
-                    Decision::Write(planned) => Some(*planned),
-                    Decision::Answered => None,
-                    Decision::Later(request) => {
-                        deferred.push_back(request);
-                        None
-                    }
+            Request::Chunk(chunk, reply) => match plan_chunk(inner, chunk, reply, now) {
+                Decision::Write(planned) => Some(*planned),
+                Decision::Answered => None,
+                Decision::Later(request) => {
+                    deferred.push_back(request);
+                    None
                 }
-            }
+            },
         };
         let Some(frame) = prepared else { continue };
         let room = active
@@ -69,6 +66,12 @@ pub fn plan(
                 requests.push_front(unplan(inner, frame));
                 break;
             }
+            // The next segment's header says where this one ends.
+            inner.stage.wait_until_idle();
+            if inner.latched().is_some() {
+                requests.push_front(unplan(inner, frame));
+                break;
+            }
             if let Err(error) = roll::open_active(inner, active) {
                 refuse(inner, frame, error);
                 continue;
@@ -76,9 +79,6 @@ pub fn plan(
             end = active.as_ref().expect("opened above").end;
         }
         end += frame.frame.bytes();
-        if let What::Chunk { meta, .. } = &frame.what {
-            under_way.insert(meta.key.clone());
-        }
         planned.push(frame);
     }
     deferred.append(&mut requests);
@@ -114,6 +114,7 @@ fn unplan(inner: &Inner, planned: Planned) -> Request {
                 ..
             } = planned.frame;
             let replaces = inner.is_not_replaced(&meta.key);
+            inner.stage.under_way().remove(&meta.key);
             let chunk = ChunkRequest {
                 meta,
                 choice,
@@ -132,6 +133,7 @@ fn refuse(inner: &Inner, planned: Planned, error: io::Error) {
         What::Note { reply, .. } => drop(reply.send(Err(StoreError::Io(error)))),
         What::Chunk { meta, reply } => {
             inner.is_not_replaced(&meta.key);
+            inner.stage.under_way().remove(&meta.key);
             let refusal = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     EnqueueError::Full(Full {
@@ -180,9 +182,9 @@ fn plan_chunk(
     mut chunk: Box<ChunkRequest>,
     reply: SyncSender<Result<Committed, EnqueueError>>,
     now: Timestamp,
-    under_way: &HashSet<ChunkKey>,
 ) -> Decision {
     let session = chunk.meta.key.session_key();
+    let mut under_way = inner.stage.under_way();
     let mut sessions = inner.sessions();
     let state = sessions.entry(&session);
     let accepted = &state.accepted;
@@ -213,6 +215,8 @@ fn plan_chunk(
         return Decision::Answered;
     }
     drop(sessions);
+    under_way.insert(chunk.meta.key.clone());
+    drop(under_way);
     let ChunkRequest {
         meta,
         block_crcs,

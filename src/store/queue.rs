@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use super::durable::Stage;
 use super::error::{EnqueueError, Latched, StoreError};
 use super::record::Note;
 use super::types::SequenceChoice;
@@ -12,6 +13,8 @@ use crate::model::{ChunkMeta, TenantId};
 
 /// A commit takes at most so much.
 const COMMIT_BYTES: u64 = 4 << 20;
+/// While a sync is under way so much must wait before it is written: small chunks share a write, large ones overlap.
+const EAGER_BYTES: u64 = 256 << 10;
 /// Payload that may wait in memory; a producer beyond it waits.
 const WAITING_BYTES: u64 = 64 << 20;
 
@@ -79,6 +82,10 @@ struct Waiting {
     notes: VecDeque<Request>,
     tenants: VecDeque<(TenantId, VecDeque<Request>)>,
     bytes: u64,
+    /// The committer sleeps until so much waits.
+    wanted: u64,
+    /// Something happened that the committer must know before it sleeps again.
+    interrupted: bool,
     closing: bool,
 }
 
@@ -160,8 +167,11 @@ impl CommitQueue {
             return Err(());
         }
         waiting.push(request);
+        let enough = waiting.bytes >= waiting.wanted;
         drop(waiting);
-        self.filled.notify_one();
+        if enough {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -176,14 +186,31 @@ impl CommitQueue {
         let mut waiting = self.waiting.lock().expect("no holder panics");
         waiting.notes.clear();
         waiting.tenants.clear();
+        waiting.bytes = 0;
     }
 
-    /// The next batch; `None` once closed and empty. With a patience, an empty batch when it is over.
-    pub fn take(&self, patience: Option<Duration>) -> Option<VecDeque<Request>> {
+    /// A sync ended: what was too little to be written meanwhile is written now.
+    pub fn look_again(&self) {
+        drop(self.waiting.lock().expect("no holder panics"));
+        self.filled.notify_one();
+    }
+
+    /// The store is latched: the committer sees to a fresh segment.
+    pub fn interrupt(&self) {
+        self.waiting.lock().expect("no holder panics").interrupted = true;
+        self.filled.notify_one();
+    }
+
+    /// The next batch, empty after an interruption; `None` once closed and empty. With a patience, an empty batch when it is over.
+    pub fn take(&self, stage: &Stage, patience: Option<Duration>) -> Option<VecDeque<Request>> {
         let mut waiting = self.waiting.lock().expect("no holder panics");
-        while waiting.is_empty() {
-            if waiting.closing {
+        loop {
+            if waiting.is_empty() && waiting.closing {
                 return None;
+            }
+            waiting.wanted = if stage.is_idle() { 1 } else { EAGER_BYTES };
+            if waiting.bytes >= waiting.wanted || std::mem::take(&mut waiting.interrupted) {
+                break;
             }
             match patience {
                 None => waiting = self.filled.wait(waiting).expect("no holder panics"),
