@@ -416,11 +416,12 @@ async fn a_server_that_goes_silent_is_left_for_another_socket() {
             .fault(json!({"route": "socket", "action": trouble}))
             .await;
         assert_eq!(stand.class("s1", 0).await, class, "{trouble}");
-        let verdict = stand.deliver("s1", 0).await;
-        assert!(
-            matches!(verdict, Verdict::Delivered { .. }),
-            "{trouble}: {verdict:?}"
-        );
+        // Until the server has noticed the end of the first socket it may say that the session is in progress there.
+        let delivered =
+            async { while !matches!(stand.deliver("s1", 0).await, Verdict::Delivered { .. }) {} };
+        tokio::time::timeout(Duration::from_secs(10), delivered)
+            .await
+            .unwrap_or_else(|_| panic!("{trouble}"));
         assert_eq!(stand.counted("sockets"), 2, "{trouble}");
         assert_eq!(stand.counted("duplicates_suppressed"), 0, "{trouble}");
         assert_eq!(stand.sequences("s1"), json!([0]));
