@@ -157,7 +157,6 @@ impl Written {
 [tenants.{name}]
 api_url = {api}
 token_url = {token}
-path = "/api/v2/analytics/screenrecordings"
 transport = "json"
 
 [tenants.{name}.auth]

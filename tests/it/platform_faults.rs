@@ -205,8 +205,8 @@ fn an_outage_that_costs_retries_is_noticed() {
 #[test]
 fn a_wrong_path_holds_until_the_configuration_is_corrected() {
     let site = filled();
-    let right = "path = \"/api/v2/analytics/screenrecordings\"\n";
-    let wrong = "path = \"/api/v2/analytics/screenrecording\"\n";
+    let right = "transport = \"json\"\n";
+    let wrong = "transport = \"json\"\npath = \"/api/v2/analytics/screenrecording\"\n";
     site.configure(|text| text.replacen(right, wrong, 1));
     let run = site.run();
     site.wait_stats("the endpoint's refusal", |told| {

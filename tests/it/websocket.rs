@@ -10,10 +10,7 @@ fn site(token_life: &str) -> Site {
     // Chunk by chunk, so that a socket lives long enough to be troubled.
     let delivery = "[tenants.acme.delivery]\ngap_wait = \"1s\"\ngroup = \"off\"\n";
     let site = Site::with(token_life, delivery);
-    site.configure(|text| {
-        let text = text.replace("path = \"/api/v2/analytics/screenrecordings\"\n", "");
-        text.replace("transport = \"json\"", "transport = \"websocket\"")
-    });
+    site.configure(|text| text.replace("transport = \"json\"", "transport = \"websocket\""));
     site
 }
 
