@@ -6,6 +6,7 @@
 mod admission;
 mod commit;
 mod confirm;
+mod covered;
 mod dead;
 mod durable;
 mod enqueue;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::covered::Covered;
 use super::frame::{self, Header, Kind};
 use super::header::{HEADER_BYTES, HeaderFault, SegmentHeader};
 use super::layout::{HEADER_COPIES, Layout, PAGE, SYNCED_AT, SegmentId};
@@ -54,8 +55,8 @@ pub struct Segment {
     file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// Serialises changes of words.
     words: Mutex<()>,
-    /// Words were written since the last sync.
-    words_dirty: AtomicBool,
+    /// Of the words that this process wrote.
+    covered: Covered,
     /// Words of an earlier process wait for their first sync.
     inherited: AtomicBool,
     /// One sync at a time, and what came of them: the system tells of a failure once, to whoever asks first.
@@ -138,7 +139,7 @@ impl Segment {
             disk: Arc::clone(disk),
             file: Mutex::new(file),
             words: Mutex::new(()),
-            words_dirty: AtomicBool::new(false),
+            covered: Covered::default(),
             inherited: AtomicBool::new(false),
             sync_failed: Mutex::default(),
         }
@@ -157,7 +158,7 @@ impl Segment {
     /// Gives the descriptor back; readers under way keep theirs. One that wrote words is kept until they are synced,
     /// because the system tells of a failure to who held the file meanwhile.
     pub fn close_file(&self) {
-        if !self.words_dirty.load(Ordering::Acquire) {
+        if !self.covered.is_behind() {
             *self.file.lock().expect("no holder panics") = None;
         }
     }
@@ -198,17 +199,22 @@ impl Segment {
     }
 
     fn sync_file(&self, failed: &mut SyncFailed) -> io::Result<()> {
-        self.words_dirty.store(false, Ordering::Release);
-        self.inherited.store(false, Ordering::Release);
+        let begun = self.covered.begins();
         let result = self.file()?.sync();
         failed.words = result.is_err();
         failed.ever |= failed.words;
-        self.words_dirty.fetch_or(failed.words, Ordering::Release);
+        // Not before the sync has ended: others unlink what the words make superfluous.
+        if failed.words {
+            self.covered.wrote();
+        } else {
+            self.covered.ended(begun);
+            self.inherited.store(false, Ordering::Release);
+        }
         result
     }
 
     pub fn has_unsynced_words(&self) -> bool {
-        self.words_dirty.load(Ordering::Acquire) || self.inherited.load(Ordering::Acquire)
+        self.covered.is_behind() || self.inherited.load(Ordering::Acquire)
     }
 
     pub fn read_word(&self, ordinal: u32) -> io::Result<Slot> {
@@ -250,7 +256,7 @@ impl Segment {
             .collect();
         self.file()?
             .write_at(&[&bytes], self.layout.word_at(first))?;
-        self.words_dirty.store(true, Ordering::Release);
+        self.covered.wrote();
         Ok(())
     }
 

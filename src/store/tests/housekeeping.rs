@@ -10,6 +10,10 @@ use crate::clock::SystemClock;
 use crate::disk::simulated::SimulatedDisk;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::model::DeadReason;
+use crate::store::header::SegmentHeader;
+use crate::store::layout::SegmentId;
+use crate::store::segment::Segment;
+use crate::store::word::Word;
 use crate::store::{EnqueueError, Outcome, SequenceChoice, Settings, Store, keeper};
 
 fn open(dir: &Path, disk: &SimulatedDisk, settings: Settings) -> Store {
@@ -272,4 +276,36 @@ fn a_segment_that_has_just_begun_is_never_taken_for_one_that_is_done() {
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(drain(&store, "s1").len() as u64, CHUNKS);
+}
+
+/// The keeper took them for durable as soon as a sync had begun, and unlinked the payload file of a chunk whose word a
+/// power cut then took back.
+#[test]
+fn words_are_not_called_durable_while_their_sync_is_under_way() {
+    let disk = SimulatedDisk::new(1);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let dir = Path::new("/segments");
+    shared.create_dir(dir).unwrap();
+    let header = SegmentHeader {
+        id: SegmentId(1),
+        segment_bytes: 1 << 20,
+        nonce: 7,
+        predecessor: None,
+    };
+    let segment = Segment::create(&shared, dir, &header).unwrap();
+    let segment = segment.publish(dir).unwrap();
+    let other = dir.join("other");
+    shared.create(&other).unwrap().sync().unwrap();
+    segment.write_words(0, &[Word::new(16_384)]).unwrap();
+    std::thread::scope(|scope| {
+        // No sync ends while a file's content is looked at.
+        disk.corrupt(&other, |_| {
+            scope.spawn(|| segment.sync().unwrap());
+            for _ in 0..10_000 {
+                assert!(segment.has_unsynced_words());
+                std::thread::yield_now();
+            }
+        });
+    });
+    assert!(!segment.has_unsynced_words());
 }
