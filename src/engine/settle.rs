@@ -47,23 +47,23 @@ pub async fn delivered(
         .await
 }
 
-/// A token that delivered shows whose it is: the tenant's next tokens must be of the same organisation.
+/// A token that delivered shows whose it is: the tenant's next tokens must be of the same organisation. Tried once a
+/// process: a disk that is full would fail, and be complained of, at every delivery.
 fn pin(shared: &Shared, turn: &Turn) {
     let lane = &shared.lanes[turn.lane];
     if lane.pinned.load(Ordering::Relaxed) {
         return;
     }
-    if shared.store.organisation(&turn.tenant).is_none() {
-        let Some(organization) = lane.token.organization() else {
-            return;
-        };
-        if let Err(error) = shared.store.pin_organisation(&turn.tenant, &organization) {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(tenant = %turn.tenant, error, "whose the tokens are is not remembered");
-            return;
-        }
+    let is_known = shared.store.organisation(&turn.tenant).is_some();
+    let shown = lane.token.organization();
+    if let Some(organization) = shown.as_ref().filter(|_| !is_known)
+        && let Err(error) = shared.store.pin_organisation(&turn.tenant, organization)
+    {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(tenant = %turn.tenant, error, "whose the tokens are is not remembered");
     }
-    lane.pinned.store(true, Ordering::Relaxed);
+    lane.pinned
+        .store(is_known || shown.is_some(), Ordering::Relaxed);
 }
 
 pub async fn failed(
