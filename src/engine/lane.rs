@@ -235,6 +235,11 @@ impl Lane {
         Some((id, kind))
     }
 
+    /// Uploads are under way, or could be but for the budget.
+    pub fn has_uploads(&mut self, now: Instant) -> bool {
+        self.in_flight > 0 || self.candidate(now, false).is_some()
+    }
+
     /// It would send more but for its own limit.
     pub fn is_full(&self, now: Instant) -> bool {
         self.in_flight >= self.limit.now()
