@@ -238,12 +238,14 @@ pub fn why(
         // Whoever meant to try again is gone.
         failure.next_try_at = None;
     }
+    let mismatches = recordings::mismatches(holder, &tenant, of_session.as_ref())?;
     let outlook = why::outlook(&Facts {
         tenant: &tenant,
         gate: &view.gate,
         backlog: view.counts.backlog(),
         dead: view.counts.dead,
         session: of_session.as_ref(),
+        mismatch: mismatches.first(),
         running,
         now: holder.clock.wall(),
     });
@@ -256,6 +258,7 @@ pub fn why(
         dead: view.counts.dead,
         session: of_session,
         last_failure,
+        mismatches,
         next: outlook.next,
         remedy: outlook.remedy,
         tenant,

@@ -2,7 +2,7 @@
 
 use crate::model::{Count, GateView, HoldView, TenantId, Timestamp};
 
-use super::wire::SessionWhy;
+use super::wire::{Mismatch, SessionWhy};
 use super::words;
 
 /// What the sentences are made from.
@@ -12,6 +12,7 @@ pub struct Facts<'a> {
     pub backlog: Count,
     pub dead: Count,
     pub session: Option<&'a SessionWhy>,
+    pub mismatch: Option<&'a Mismatch>,
     /// An engine works on this store now.
     pub running: bool,
     pub now: Timestamp,
@@ -48,6 +49,13 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
     let tenant = facts.tenant;
     if let Some(hold) = strongest(facts.gate) {
         return of_hold(hold, facts);
+    }
+    let delivered =
+        facts.backlog.chunks == 0 || facts.session.is_some_and(|it| it.sequence.is_none());
+    if let (Some(mismatch), true) = (facts.mismatch, delivered) {
+        let text = "nothing by itself: what was delivered is not what the platform has";
+        let remedy = format!("worker recordings show {}", mismatch.recording);
+        return outlook(text.to_owned(), remedy);
     }
     if facts.backlog.chunks == 0 {
         let remedy = if facts.dead.chunks > 0 {
@@ -183,6 +191,7 @@ mod tests {
             },
             dead: Count::default(),
             session,
+            mismatch: None,
             running,
             now: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
         })

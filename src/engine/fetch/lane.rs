@@ -205,12 +205,17 @@ impl Lane {
             return (false, None);
         }
         let idle = self.about.session_idle;
-        let (ended, next) = shared.store.records().ended(self.tenant(), idle, now);
+        let counted = shared.store.records().counted(self.tenant(), idle, now);
+        let was_ended = |session: &SessionId| {
+            let (tenant, session) = (self.tenant().clone(), session.clone());
+            (shared.store).session_has_ended(&SessionKey { tenant, session })
+        };
+        let by_operator = counted.open.into_iter().filter(was_ended);
         let mut compared = false;
-        for session in ended {
+        for session in counted.ended.into_iter().chain(by_operator) {
             compared |= compare_if_settled(shared, self.tenant(), session, now);
         }
-        (compared, next)
+        (compared, counted.next)
     }
 
     async fn take(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Job> {

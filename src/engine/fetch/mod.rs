@@ -26,7 +26,7 @@ use super::gate::Moment;
 use crate::auth::TokenSource;
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::model::{HoldView, RecordingId, TenantId};
+use crate::model::{HoldView, RecordingId, SessionKey, TenantId};
 use crate::platform::fetch::{Archive, Source};
 use crate::store::records::Part;
 use crate::store::{Lease, Store, StoredHold};
@@ -230,6 +230,10 @@ pub async fn remember(
         .blocking(move |shared| {
             let records = shared.store.records();
             let mut news = false;
+            if let Some(part) = parts.first() {
+                let (tenant, session) = (part.tenant.clone(), part.session.clone());
+                news |= (shared.store).session_has_ended(&SessionKey { tenant, session });
+            }
             for part in parts {
                 news |= records.delivered(part);
             }
