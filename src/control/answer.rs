@@ -234,9 +234,10 @@ pub fn why(
         last_failure = newest_of_heads(holder, &tenant)?;
     }
     let running = holder.running.is_some();
-    if !running && let Some(failure) = &mut last_failure {
-        // Whoever meant to try again is gone.
-        failure.next_try_at = None;
+    if let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone, or has done so.
+        let now = holder.clock.wall();
+        failure.next_try_at = failure.next_try_at.filter(|at| running && *at > now);
     }
     let outlook = why::outlook(&Facts {
         tenant: &tenant,
@@ -244,6 +245,7 @@ pub fn why(
         backlog: view.counts.backlog(),
         dead: view.counts.dead,
         session: of_session.as_ref(),
+        pace: view.pace.as_ref(),
         running,
         now: holder.clock.wall(),
     });
