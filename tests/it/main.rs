@@ -1,6 +1,7 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod architecture;
+mod canary;
 mod clocks;
 mod credentials;
 mod demo;

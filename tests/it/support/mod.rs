@@ -1,6 +1,7 @@
 //! What the tests of the real binary stand on: processes that are ended with the test, a sandbox in its own
 //! process, a place (configuration, store, files), a site (both) and one way to wait.
 
+pub mod canary;
 mod http;
 mod place;
 mod process;
