@@ -65,7 +65,7 @@ fn a_leak_is_found_in_a_store_in_a_report_and_in_base64() {
     ] {
         let path = site.at(name);
         fs::write(&path, text).unwrap();
-        assert_eq!(leaks(site.path()), [path.clone()], "{name}");
+        assert_eq!(leaks(site.path()), std::slice::from_ref(&path), "{name}");
         fs::remove_file(path).unwrap();
     }
     assert!(is_in("bearer canary-1") && !is_in("bearer [redacted]"));
