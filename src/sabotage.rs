@@ -34,11 +34,13 @@ pub enum Sabotage {
     DropOnUnauthorized,
     /// An outage uses retries.
     CountOutageAsFailure,
+    /// A request's header is logged with its token.
+    LogHeader,
 }
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -54,6 +56,7 @@ impl Sabotage {
         Self::PanicIndex,
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,
+        Self::LogHeader,
     ];
 }
 

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod block_log;
+mod canary;
 mod clocks;
 mod credentials;
 mod demo;

@@ -3,6 +3,7 @@
 
 mod account;
 mod cached_disk;
+pub mod canary;
 mod http;
 mod logged_disk;
 mod place;
