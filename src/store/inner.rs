@@ -121,6 +121,8 @@ pub struct Inner {
     pub ledger_writing: Mutex<()>,
     /// The running time that the ledger's files tell.
     pub written_running_ms: AtomicU64,
+    /// One note of a hold at a time: the last one written is the one in force.
+    pub holding: Mutex<()>,
     /// One change of a tenant's organisation at a time.
     pub pinning: Mutex<()>,
     /// Damaged chunks whose replacement is on its way or here.

@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::index::Change;
 use super::inner::{Inner, SegmentSlot, Solo, solo_name};
 use super::layout::SegmentId;
+use super::queue::NoteAt;
 use super::record::Note;
 use super::roll::write_ledger;
 use super::tally::add_all;
@@ -230,15 +231,23 @@ fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> boo
     if active.is_none() {
         return false;
     }
-    let Some(slot) = inner.slot(from) else {
+    notes.into_iter().all(|at| carry_note(inner, at))
+}
+
+/// Writes a note into the active segment, unless another has replaced it since it was listed: written behind that one it
+/// would be in force again, and end a pause that an operator has just set.
+pub fn carry_note(inner: &Inner, at: NoteAt) -> bool {
+    let _in_order = inner.holding.lock().expect("no holder panics");
+    if !inner.notes().is_in_force(at) {
+        return true;
+    }
+    let Some(slot) = inner.slot(at.segment) else {
         return false;
     };
-    notes.into_iter().all(|at| {
-        let note = slot.segment.read_frame(at.start).ok();
-        match note.and_then(|head| Note::decode(&head.record).ok()) {
-            // Applied again under its new place by the committer.
-            Some(note) => matches!(inner.commits.note(note), Ok(_) | Err(StoreError::Damaged)),
-            None => false,
-        }
-    })
+    let note = slot.segment.read_frame(at.start).ok();
+    match note.and_then(|head| Note::decode(&head.record).ok()) {
+        // Applied again under its new place by the committer.
+        Some(note) => matches!(inner.commits.note(note), Ok(_) | Err(StoreError::Damaged)),
+        None => false,
+    }
 }

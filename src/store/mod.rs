@@ -195,6 +195,7 @@ impl Store {
             reason,
         } = hold;
         let until = left.map(|left| Deadline::after(self.inner.clock.as_ref(), left));
+        let _in_order = self.inner.holding.lock().expect("no holder panics");
         self.inner
             .commits
             .note(Note::Hold(Hold {
@@ -208,6 +209,7 @@ impl Store {
 
     /// Forgets a hold durably; one that is not there is no error.
     pub fn remove_hold(&self, key: &HoldKey) -> Result<(), StoreError> {
+        let _in_order = self.inner.holding.lock().expect("no holder panics");
         if !matches!(self.inner.notes().holds.get(key), Some((Some(_), _))) {
             return Ok(());
         }

@@ -102,6 +102,7 @@ pub fn open(
         ledger: Mutex::new(ledger),
         ledger_writing: Mutex::new(()),
         written_running_ms: AtomicU64::new(written_running_ms),
+        holding: Mutex::new(()),
         pinning: Mutex::new(()),
         replaced: Mutex::default(),
         index: opened.index,
