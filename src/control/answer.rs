@@ -234,9 +234,10 @@ pub fn why(
         last_failure = newest_of_heads(holder, &tenant)?;
     }
     let running = holder.running.is_some();
-    if !running && let Some(failure) = &mut last_failure {
-        // Whoever meant to try again is gone.
-        failure.next_try_at = None;
+    if let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone, or has done so.
+        let now = holder.clock.wall();
+        failure.next_try_at = failure.next_try_at.filter(|at| running && *at > now);
     }
     let mismatches = recordings::mismatches(holder, &tenant, of_session.as_ref())?;
     let outlook = why::outlook(&Facts {
@@ -246,6 +247,7 @@ pub fn why(
         dead: view.counts.dead,
         session: of_session.as_ref(),
         mismatch: mismatches.first(),
+        pace: view.pace.as_ref(),
         running,
         now: holder.clock.wall(),
     });

@@ -46,6 +46,8 @@ pub enum Kind {
 pub struct Tally {
     pub delivered: Count,
     pub dead: Count,
+    /// Failures that counted against their chunk.
+    pub retries_used: u64,
     pub last_delivery: Option<(Instant, Timestamp)>,
 }
 

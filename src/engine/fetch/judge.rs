@@ -108,7 +108,11 @@ async fn failed(
             fallback::Other::Unanswered(failure) => {
                 case = Case::of_other(*failure);
             }
-            fallback::Other::NotHad => {}
+            fallback::Other::NotHad(why) => {
+                if let Some(why) = why {
+                    case.record.message = words::without_fallback(why, &case.record.message);
+                }
+            }
         }
         case.purview.fallback = false;
         decision = decide(lane, shared, &sent, &case);
