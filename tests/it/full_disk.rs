@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::rig::{can_break_disks, text, tool};
+use crate::support::rig::{can_break_disks, knows_filesystem, text, tool};
 use crate::support::{
     Ended, Filler, Frozen, Inodes, Process, Site, SmallDisk, wait_for, wait_within,
 };
@@ -163,6 +163,9 @@ fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start_and_to_deliver() {
 fn a_used_up_quota_is_a_full_store_and_a_larger_one_cures_it() {
     if !can_break_disks(&["mkfs.btrfs", "btrfs"]) {
         return;
+    }
+    if !knows_filesystem("btrfs") {
+        return println!("skipped: this kernel has no btrfs");
     }
     let disk = SmallDisk::btrfs();
     refuses_delivers_and_resumes(&disk, (FULL, "store full: "), || disk.quota(), || {});
