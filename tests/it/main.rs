@@ -11,6 +11,8 @@ mod documents;
 mod driver;
 mod enqueueing;
 mod examples;
+mod failed_sync;
+mod full_disk;
 mod grants;
 mod holders;
 mod hostile;
