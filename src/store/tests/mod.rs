@@ -6,6 +6,7 @@ mod faults;
 mod housekeeping;
 mod model;
 mod remembering;
+mod sharing;
 mod support;
 
 use std::time::Duration;
