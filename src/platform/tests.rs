@@ -5,7 +5,7 @@ mod faults;
 mod hostile;
 mod payload;
 mod presigned;
-mod server;
+pub mod server;
 
 use std::io::Cursor;
 use std::sync::Arc;

@@ -1,27 +1,33 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod architecture;
+mod block_log;
 mod clocks;
 mod credentials;
 mod demo;
 mod documents;
+mod driver;
 mod enqueueing;
 mod examples;
 mod grants;
 mod holders;
+mod hostile;
 mod index_loss;
 mod inputs;
 mod keys;
 mod kill;
 mod main_job;
 mod platform_faults;
+mod power_cut;
 mod processes;
+mod purview;
 mod reach;
 mod recordings;
 mod refusals;
 mod sabotage;
 mod service;
 mod support;
+mod syscall_kill;
 mod transports;
 mod units;
 mod websocket;

@@ -5,6 +5,15 @@ use crate::engine::words::{self, Client};
 use crate::model::{FailureClass, FailureRecord, Missing};
 use crate::platform::fetch::{FETCH_PERMISSIONS, FETCH_SCOPES};
 
+/// A refusal that another kind of token would have cured, had there been one. What to change comes first: the platform's
+/// own words may be cut.
+pub fn without_fallback(why: Words, refusal: &str) -> String {
+    format!(
+        "the fallback token is not to be had: {}; the other one was refused: {refusal}",
+        why.line()
+    )
+}
+
 pub fn of(record: &FailureRecord, id: Option<String>, granted: Option<Vec<String>>) -> Words {
     let client = Client { id, granted };
     let name = client

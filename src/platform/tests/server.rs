@@ -1,5 +1,8 @@
 //! A server that knows no HTTP: it reads and writes what a script says, byte for byte.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -14,6 +17,8 @@ pub enum Step {
     ReadToEnd,
     /// What follows belongs to the connection's next request.
     NextRequest,
+    /// Read a request's head and answer it with what this makes of it.
+    Answer(fn(&Seen) -> String),
     Write(Vec<u8>),
     /// Write this, or as much of it as the client takes.
     WriteWhatIsTaken(Vec<u8>),
@@ -83,6 +88,8 @@ impl Seen {
 /// Plays one script a connection, in the order of connecting.
 pub struct Server {
     pub url: String,
+    /// Bytes that [`Step::WriteForever`] got rid of, all connections together.
+    pub taken: Arc<AtomicU64>,
     task: JoinHandle<Vec<Seen>>,
 }
 
@@ -94,11 +101,13 @@ impl Server {
     pub async fn playing_each(scripts: Vec<Vec<Step>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let taken = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&taken);
         let task = tokio::spawn(async move {
             let mut playing = Vec::new();
             for script in scripts {
                 let (stream, _) = listener.accept().await.unwrap();
-                playing.push(tokio::spawn(play(stream, script)));
+                playing.push(tokio::spawn(play(stream, script, Arc::clone(&counted))));
             }
             let mut seen = Vec::new();
             for play in playing {
@@ -106,7 +115,7 @@ impl Server {
             }
             seen
         });
-        Self { url, task }
+        Self { url, taken, task }
     }
 
     pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
@@ -127,7 +136,7 @@ impl Server {
     }
 }
 
-async fn play(mut stream: TcpStream, script: Vec<Step>) -> Vec<Seen> {
+async fn play(mut stream: TcpStream, script: Vec<Step>, taken: Arc<AtomicU64>) -> Vec<Seen> {
     let mut all = vec![Seen::default()];
     for step in script {
         let seen = all.last_mut().unwrap();
@@ -143,10 +152,20 @@ async fn play(mut stream: TcpStream, script: Vec<Step>) -> Vec<Seen> {
                 }
             }
             Step::ReadToEnd => while seen.read_more(&mut stream).await {},
+            Step::Answer(answer) => {
+                while !seen.has_head() {
+                    assert!(seen.read_more(&mut stream).await, "the request ended early");
+                }
+                stream.write_all(answer(seen).as_bytes()).await.unwrap();
+            }
             Step::NextRequest => all.push(Seen::default()),
             Step::Write(bytes) => stream.write_all(&bytes).await.unwrap(),
             Step::WriteWhatIsTaken(bytes) => drop(stream.write_all(&bytes).await),
-            Step::WriteForever(bytes) => while stream.write_all(bytes).await.is_ok() {},
+            Step::WriteForever(bytes) => {
+                while stream.write_all(bytes).await.is_ok() {
+                    taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+            }
             Step::Drip(byte) => {
                 while stream.write_all(&[byte]).await.is_ok() {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -30,6 +30,9 @@ use crate::platform::exchange::{chain, read_bounded};
 /// How long the other side may take to hear a farewell, and what it said before ours is waited for.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// What waits for the network: a message of ours, and answers to pings of a server that may take none of them.
+const UNWRITTEN_MAX: usize = 2 * HEARD_MAX;
+
 pub type Ws = WebSocketStream<Upgraded>;
 
 /// Opens a socket.
@@ -71,7 +74,8 @@ pub async fn dial(
     let config = WebSocketConfig::default()
         .max_message_size(Some(HEARD_MAX))
         .max_frame_size(Some(HEARD_MAX))
-        .write_buffer_size(0);
+        .write_buffer_size(0)
+        .max_write_buffer_size(UNWRITTEN_MAX);
     Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await)
 }
 

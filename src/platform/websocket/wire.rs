@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{ChunkMeta, Gap, Token};
+use crate::platform::limits::LONGEST;
 use crate::platform::wire::prefix;
 
 pub const SUBPROTOCOL: &str = "reelay.v1";
@@ -314,8 +315,12 @@ fn said(message: &Message, status: u16, text: &str) -> Said {
     }
 }
 
-/// Seconds as a number, or an ISO 8601 duration of hours, minutes and seconds.
+/// Seconds as a number, or an ISO 8601 duration of hours, minutes and seconds; never longer than a header's.
 fn wait(value: &Value) -> Option<Duration> {
+    told(value).map(|wait| wait.min(LONGEST))
+}
+
+fn told(value: &Value) -> Option<Duration> {
     match value {
         Value::Number(seconds) => span(seconds.as_f64()?),
         Value::String(text) => {

@@ -4,6 +4,8 @@ use super::{Sent, as_session};
 use crate::auth::{AfterRejection, Rejection, TokenSource};
 use crate::engine::fetch::Shared;
 use crate::engine::fetch::lane::Lane;
+use crate::engine::fetch::pace::Begun;
+use crate::engine::hold::Words;
 use crate::model::{FailureClass, FailureRecord, RecordingFacts, SessionKey, Token};
 use crate::platform::Failure;
 use crate::platform::fetch::Fetched;
@@ -37,24 +39,31 @@ pub enum Other {
     Refused,
     /// The platform did not answer the question.
     Unanswered(Box<Failure>),
-    /// There is none at present.
-    NotHad,
+    /// There is none at present, and why where that is known.
+    NotHad(Option<Words>),
 }
 
 pub async fn ask(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
     let Some(source) = &lane.about.fallback else {
-        return Other::NotHad;
+        return Other::NotHad(None);
     };
     let token = tokio::select! {
-        () = shared.stop.cancelled() => return Other::NotHad,
+        () = shared.stop.cancelled() => return Other::NotHad(None),
         token = source.token() => token,
     };
-    let Ok(token) = token else {
-        return Other::NotHad;
+    let token = match token {
+        Ok(token) => token,
+        Err(hold) => return Other::NotHad(Some(Words::new(hold.reason, hold.remedy))),
     };
+    // It cannot wait for its turn: a recording is under way. Another client has a budget of its own.
+    let of_budget = source.client_id() == lane.about.token.client_id();
+    let begun = of_budget.then(|| Begun::unasked(&shared.pace, lane.tenant(), shared.clock.now()));
     let Some(answer) = lane.ask(shared, &sent.job, token.clone()).await else {
-        return Other::NotHad;
+        return Other::NotHad(None);
     };
+    if let Some(begun) = begun {
+        begun.heard(&answer.limits, shared.clock.now());
+    }
     let session = as_session(lane, sent);
     match answer.fetched {
         Fetched::One(facts) => {
@@ -65,7 +74,8 @@ pub async fn ask(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
         Fetched::Failed(failure) => match failure.record.class {
             FailureClass::Unauthorized => {
                 reject(source.as_ref(), session, &token, &failure.record, true);
-                Other::NotHad
+                let (reason, remedy) = source.explain(&failure.record);
+                Other::NotHad(Some(Words::new(reason, remedy)))
             }
             FailureClass::Throttled | FailureClass::Transient | FailureClass::InDoubt => {
                 Other::Unanswered(failure)

@@ -87,6 +87,12 @@ fn a_wait_is_a_number_or_a_duration_and_never_too_short() {
         (json!("PT0.5S"), Some(1)),
         (json!("PT1M30.5S"), Some(91)),
         (json!("PT2H"), Some(7200)),
+        // No longer than a header could say, and no panic.
+        (json!(1.8e19), Some(86_400)),
+        (
+            json!("PT18446744073709549568S18446744073709549568S"),
+            Some(86_400),
+        ),
         (json!(-1), None),
         (json!("PT"), None),
         (json!("PT3"), None),

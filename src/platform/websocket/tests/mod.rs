@@ -3,6 +3,7 @@
 
 mod cutting;
 mod history;
+mod hostile;
 mod live;
 mod losing;
 mod messages;
