@@ -349,13 +349,13 @@ mod tests {
         let queue = CommitQueue::default();
         let _inside: Vec<_> = (0..inside).map(|_| queue.producers.enter()).collect();
         let mut waiting = Waiting {
-            bytes: count as u64 * kib << 10,
+            bytes: (count as u64 * kib) << 10,
             count,
             ..Waiting::default()
         };
         let held = Held {
             requests: held,
-            bytes: held as u64 * kib << 10,
+            bytes: (held as u64 * kib) << 10,
             idle,
             until: Instant::default(),
         };
