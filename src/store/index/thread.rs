@@ -26,8 +26,7 @@ const CLOSING: Duration = Duration::from_secs(8);
 const QUEUE_MAX: usize = 16 * 1024;
 /// Changes applied in one go.
 const BATCH_MAX: usize = 512;
-/// Changes that nobody asks behind are gathered so long: sled writes whole rows, and a batch a commit cost it more work
-/// than the journal.
+/// Changes that nobody asks behind are gathered so long; a batch a commit was more work than the journal.
 const GATHER: Duration = Duration::from_millis(50);
 
 type Question = Box<dyn FnOnce(&mut Tables) -> Result<(), IndexFault> + Send>;
