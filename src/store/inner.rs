@@ -146,6 +146,8 @@ pub struct Inner {
     pub arrivals: Arc<Arrivals>,
     pub closing: AtomicBool,
     pub keeper: (Mutex<()>, Condvar),
+    /// The keeper writes the ledger before it sleeps again.
+    pub ledger_wanted: AtomicBool,
     /// Chunks found damaged at open whose burial is not written yet.
     pub burials_owed: Mutex<Vec<Burial>>,
     /// Damaged chunks whose replacement is here and whose purge could not be written.
@@ -295,6 +297,12 @@ impl Inner {
         {
             solo.finished = true;
         }
+    }
+
+    /// A ledger that nobody waits for.
+    pub fn want_ledger(&self) {
+        self.ledger_wanted.store(true, Ordering::Release);
+        self.keeper.1.notify_all();
     }
 
     pub fn latched(&self) -> Option<Latched> {

@@ -24,15 +24,24 @@ const UNWRITTEN_MS: u64 = 3_600_000;
 /// Descriptors kept open for segments that nobody reads just now.
 const OPEN_SEGMENTS: usize = 64;
 
-/// The keeper's thread: a round a second until the store closes.
+/// The keeper's thread: a round a second until the store closes, and a ledger where one is wanted.
 pub fn run(inner: &Inner) {
     let (mutex, bell) = &inner.keeper;
     let mut guard = mutex.lock().expect("no holder panics");
+    let mut last = inner.clock.now();
     while !inner.closing.load(Ordering::Acquire) {
-        guard = bell
-            .wait_timeout(guard, PERIOD)
-            .expect("no holder panics")
-            .0;
+        let waited = bell.wait_timeout(guard, PERIOD).expect("no holder panics");
+        guard = waited.0;
+        if inner.ledger_wanted.swap(false, Ordering::AcqRel) {
+            if let Err(error) = write_ledger(inner) {
+                tracing::warn!(%error, "ledger not written");
+            }
+            // Segments begin many times a second where much is enqueued.
+            if inner.clock.now().since(last) < PERIOD {
+                continue;
+            }
+        }
+        last = inner.clock.now();
         if let Err(error) = round(inner) {
             tracing::warn!(%error, "housekeeping stopped halfway; it is tried again");
         }

@@ -29,6 +29,7 @@ mod open;
 mod payload;
 mod pins;
 mod plan;
+mod producers;
 mod queue;
 mod record;
 pub mod records;

@@ -119,6 +119,7 @@ pub fn open(
         arrivals,
         closing: AtomicBool::new(false),
         keeper: (Mutex::new(()), Condvar::new()),
+        ledger_wanted: AtomicBool::new(false),
         damage: Mutex::new(found.damage),
         burials_owed: Mutex::new(burials),
         purges_owed: Mutex::default(),

@@ -7,6 +7,7 @@ mod holds;
 mod housekeeping;
 mod model;
 mod remembering;
+mod sharing;
 mod support;
 
 use std::time::Duration;
