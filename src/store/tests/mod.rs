@@ -5,7 +5,9 @@ mod damage;
 mod faults;
 mod housekeeping;
 mod model;
+mod moving;
 mod remembering;
+mod reserve;
 mod support;
 
 use std::time::Duration;
