@@ -144,11 +144,18 @@ fn write(inner: &Inner, active: &mut Active, planned: &[Planned]) -> io::Result<
     let mut heads = Vec::with_capacity(planned.len());
     let mut words = Vec::new();
     let mut at = active.end;
-    for (index, Planned { frame, .. }) in planned.iter().enumerate() {
+    for (index, Planned { frame, what }) in planned.iter().enumerate() {
         let mut kind = frame.kind;
         if let Kind::Chunk { ordinal, .. } = &mut kind {
             *ordinal = active.next_ordinal + words.len() as u32;
-            words.push(Word::new(at as u32));
+            let start = at as u32;
+            words.push(match what {
+                What::Copy { source, .. } => Word {
+                    start,
+                    ..source.word
+                },
+                _ => Word::new(start),
+            });
         }
         let ends_commit = index + 1 == planned.len();
         heads.push(frame.encode_as(kind, segment.nonce, at, synced, ends_commit));

@@ -11,9 +11,11 @@ use std::time::Duration;
 use super::error::{EnqueueError, Latched, StoreError};
 use super::index::IndexFault;
 use super::inner::{Accepted, Inner, SegmentSlot};
+use super::moving::{self, Copied};
 use super::plan::{Planned, What};
 use super::producers::Producers;
 use super::queue::{Committed, NoteAt};
+use super::record::Location;
 use super::segment::Segment;
 use crate::clock::Instant;
 use crate::model::ChunkKey;
@@ -282,6 +284,9 @@ pub fn refuse(inner: &Inner, planned: Vec<Planned>, latched: &Latched) {
             What::Note { reply, .. } => {
                 drop(reply.send(Err(StoreError::Latched(latched.clone()))));
             }
+            What::Copy { reply, .. } => {
+                drop(reply.send(Err(StoreError::Latched(latched.clone()))));
+            }
         }
     }
 }
@@ -291,6 +296,7 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
     let mut accepted = Vec::new();
     let mut chunk_replies = Vec::new();
     let mut note_replies = Vec::new();
+    let mut copies = Vec::new();
     for Written {
         planned,
         starts,
@@ -310,6 +316,18 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
                         meta,
                     });
                 }
+                What::Copy { source, reply } => {
+                    let ordinal = ordinals.next().expect("endless");
+                    let segment = slot.segment.id;
+                    let copied = Copied {
+                        place: Location { segment, ordinal },
+                        start,
+                        number: frame.number,
+                        accepted_at: frame.accepted_at,
+                        source,
+                    };
+                    copies.push((copied, reply));
+                }
                 What::Note { note, reply } => {
                     let segment = slot.segment.id;
                     note_replies.push((note, reply, NoteAt { segment, start }));
@@ -317,13 +335,18 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
             }
         }
     }
-    inner.grow(slot, end as u32, accepted.len() as u32);
+    let chunks = accepted.len() + copies.len();
+    inner.grow(slot, end as u32, chunks as u32);
     inner.accepted(slot, &accepted);
     {
         let mut under_way = inner.stage.under_way();
         for chunk in &accepted {
             under_way.remove(&chunk.meta.key);
         }
+    }
+    for (copied, reply) in copies {
+        moving::arrived(inner, slot, &copied);
+        drop(reply.send(Ok(copied)));
     }
     for (note, reply, at) in note_replies {
         inner.noted(note, at);

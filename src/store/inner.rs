@@ -1,6 +1,6 @@
 //! What the store's threads share, and the few ways in which a fact becomes visible to all of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -157,6 +157,11 @@ pub struct Inner {
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
     pub records: super::records::Records,
+    /// Written by who moves chunks, read by who changes a word without a lease.
+    pub placing: RwLock<()>,
+    pub reserve: super::reserve::Reserve,
+    /// Segments that keep something which must not be copied.
+    pub unmovable: Mutex<BTreeSet<SegmentId>>,
 }
 
 impl Inner {

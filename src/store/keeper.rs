@@ -11,8 +11,10 @@ use super::error::StoreError;
 use super::index::Change;
 use super::inner::{Inner, SegmentSlot, Solo, solo_name};
 use super::layout::SegmentId;
+use super::moving;
 use super::queue::NoteAt;
 use super::record::Note;
+use super::reserve;
 use super::roll::write_ledger;
 use super::tally::add_all;
 use crate::model::SessionKey;
@@ -42,6 +44,10 @@ pub fn run(inner: &Inner) {
             }
         }
         last = inner.clock.now();
+        reserve::keep(inner);
+        if let Err(error) = moving::reclaim(inner) {
+            tracing::warn!(%error, "owed chunks stay where they are; it is tried again");
+        }
         if let Err(error) = round(inner) {
             tracing::warn!(%error, "housekeeping stopped halfway; it is tried again");
         }
@@ -116,6 +122,7 @@ fn forget_by_wall_clock(inner: &Inner, remember: Duration) -> Vec<SessionKey> {
 
 /// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
 fn write_owed_burials(inner: &Inner) {
+    let _placing = inner.placing.write().expect("no holder panics");
     let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
     for burial in owed {
         if inner.commits.note(Note::Bury(burial.clone())).is_err() {
@@ -162,6 +169,15 @@ fn remove_finished_solos(inner: &Inner, slot: &SegmentSlot) -> io::Result<()> {
 
 /// Lets go of every segment that owes nothing, except the one being written.
 pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
+    // A burial that names a new place must be written before the old one goes.
+    if !inner
+        .burials_owed
+        .lock()
+        .expect("no holder panics")
+        .is_empty()
+    {
+        return Ok(());
+    }
     let mut unlinking = inner.unlinking.lock().expect("no holder panics");
     if !unlinking.is_empty() {
         finish_unlinking(inner, &mut unlinking)?;
@@ -175,7 +191,9 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
             going.push(Arc::clone(slot));
         }
     }
-    going.retain(|slot| carry_notes(inner, slot.segment.id, active));
+    // One segment that is kept for its notes alone is not worth a fresh one to write them into; two are.
+    let may_begin = active.is_some() || going.len() > 1;
+    going.retain(|slot| carry_notes(inner, slot.segment.id, may_begin));
     if going.is_empty() {
         return Ok(());
     }
@@ -193,10 +211,13 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
         let mut segments = inner.segments.write().expect("no holder panics");
         // The committer may have gone on in one of them meanwhile.
         let active = *inner.active.lock().expect("no holder panics");
-        going.retain(|slot| Some(slot.segment.id) != active);
+        going.retain(|slot| {
+            let id = slot.segment.id;
+            // Two rounds may have chosen it.
+            Some(id) != active && segments.remove(&id).is_some()
+        });
         for slot in &going {
             let id = slot.segment.id;
-            segments.remove(&id);
             ledger.retired.insert(u64::from(id.0));
             add_all(&mut ledger.totals, &slot.book().tallies);
         }
@@ -227,8 +248,8 @@ fn unlink(inner: &Inner, going: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
     inner.disk.sync_dir(&inner.segments_dir())
 }
 
-/// Writes a segment's notes in force into the active one. Without one the segment stays.
-fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> bool {
+/// Writes a segment's notes in force into the active one. Without one the segment stays, unless one may begin for them.
+fn carry_notes(inner: &Inner, from: SegmentId, may_begin: bool) -> bool {
     let oldest = inner.segments().keys().next().copied();
     if oldest == Some(from) {
         inner.notes().forget_ends_in(from);
@@ -237,7 +258,7 @@ fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> boo
     if notes.is_empty() || inner.sabotaged.is(Sabotage::ForgetNotes) {
         return true;
     }
-    if active.is_none() {
+    if !may_begin {
         return false;
     }
     notes.into_iter().all(|at| carry_note(inner, at))

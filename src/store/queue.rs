@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::durable::{Held, Stage};
 use super::error::{EnqueueError, Latched, StoreError};
+use super::moving::{Copied, CopyRequest};
 use super::producers::Producers;
 use super::record::Note;
 use super::types::SequenceChoice;
@@ -50,6 +51,7 @@ pub enum Request {
         SyncSender<Result<Committed, EnqueueError>>,
     ),
     Note(Box<Note>, SyncSender<Result<NoteAt, StoreError>>),
+    Copy(Box<CopyRequest>, SyncSender<Result<Copied, StoreError>>),
 }
 
 /// Where a note was written.
@@ -63,6 +65,7 @@ impl Request {
     fn bytes(&self) -> u64 {
         match self {
             Self::Chunk(chunk, _) => chunk.payload.len() as u64 + 512,
+            Self::Copy(copy, _) => copy.frame.bytes(),
             Self::Note(..) => 512,
         }
     }
@@ -70,6 +73,7 @@ impl Request {
     fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Chunk(chunk, _) => Some(&chunk.meta.key.tenant),
+            Self::Copy(copy, _) => Some(&copy.source.meta.key.tenant),
             Self::Note(..) => None,
         }
     }
@@ -78,6 +82,7 @@ impl Request {
         match self {
             Self::Chunk(_, reply) => drop(reply.send(Err(EnqueueError::Latched(latched.clone())))),
             Self::Note(_, reply) => drop(reply.send(Err(StoreError::Latched(latched.clone())))),
+            Self::Copy(_, reply) => drop(reply.send(Err(StoreError::Latched(latched.clone())))),
         }
     }
 }
@@ -176,6 +181,17 @@ impl CommitQueue {
         self.submit(Request::Note(Box::new(note), reply))
             .map_err(|()| StoreError::Closing)?;
         answer.recv().unwrap_or(Err(StoreError::Closing))
+    }
+
+    /// Writes a frame once more, as it is.
+    pub fn copy(
+        &self,
+        copy: CopyRequest,
+    ) -> Result<Receiver<Result<Copied, StoreError>>, StoreError> {
+        let (reply, answer) = sync_channel(1);
+        self.submit(Request::Copy(Box::new(copy), reply))
+            .map_err(|()| StoreError::Closing)?;
+        Ok(answer)
     }
 
     fn submit(&self, request: Request) -> Result<(), ()> {

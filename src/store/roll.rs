@@ -10,6 +10,7 @@ use super::header::{Predecessor, SegmentHeader};
 use super::inner::{Book, Inner, SegmentSlot};
 use super::layout::{Layout, PAGE, SegmentId};
 use super::ledger::{Closed, SessionLine};
+use super::reserve::or_with_reserve;
 use super::segment::Segment;
 use crate::sabotage::stop_at;
 
@@ -178,7 +179,7 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
     // Nobody who wants to count waits for the disk.
     let written = ledger.clone();
     drop(ledger);
-    written.write(inner.disk.as_ref(), &inner.dir)?;
+    or_with_reserve(inner, || written.write(inner.disk.as_ref(), &inner.dir))?;
     inner
         .written_running_ms
         .store(running_ms, Ordering::Relaxed);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::Path;
 
 use super::frame::Kind;
 use super::inner::solo_name;
@@ -21,7 +20,6 @@ use crate::sabotage::{Sabotage, Sabotaged, stop_at};
 pub fn ends(
     found: &Inventory,
     ledger: &Ledger,
-    dir: &Path,
     disk: &dyn Disk,
     sabotaged: Sabotaged,
 ) -> io::Result<BTreeMap<SegmentId, Closed>> {
@@ -37,18 +35,13 @@ pub fn ends(
     }
     for (id, (segment, _)) in &found.segments {
         if !ends.contains_key(id) {
-            ends.insert(*id, settle_end(segment, dir, disk, sabotaged)?);
+            ends.insert(*id, settle_end(segment, disk, sabotaged)?);
         }
     }
     Ok(ends)
 }
 
-fn settle_end(
-    segment: &Segment,
-    dir: &Path,
-    disk: &dyn Disk,
-    sabotaged: Sabotaged,
-) -> io::Result<Closed> {
+fn settle_end(segment: &Segment, disk: &dyn Disk, sabotaged: Sabotaged) -> io::Result<Closed> {
     let mut steps = Vec::new();
     walk(segment, None, |step| {
         steps.push(step);
@@ -82,7 +75,7 @@ fn settle_end(
                 ..
             } => {
                 if beyond {
-                    if !tail_holds(segment, head, dir, disk)? {
+                    if !reads_back(segment, head, disk)? {
                         break;
                     }
                     // Not a byte more: the rest of its commit may be torn.
@@ -103,12 +96,9 @@ fn settle_end(
     Ok(closed)
 }
 
-fn tail_holds(
-    segment: &Segment,
-    head: &FrameHead,
-    dir: &Path,
-    disk: &dyn Disk,
-) -> io::Result<bool> {
+/// Whether a frame's payload reads back whole.
+pub fn reads_back(segment: &Segment, head: &FrameHead, disk: &dyn Disk) -> io::Result<bool> {
+    let dir = segment.path.parent().expect("a segment is in a directory");
     let Kind::Chunk {
         payload_bytes,
         solo,

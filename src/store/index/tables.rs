@@ -57,6 +57,14 @@ pub enum Change {
         segment: SegmentId,
         owed: Owed,
     },
+    /// Owed at another place.
+    Move {
+        session: SessionKey,
+        /// Where it was.
+        row: RowKey,
+        segment: SegmentId,
+        owed: Owed,
+    },
     /// No longer owed.
     Settle {
         session: SessionKey,
@@ -166,6 +174,15 @@ impl Tables {
                     segment,
                     owed,
                 } => {
+                    self.owed.append(session, *segment, owed.clone())?;
+                }
+                Change::Move {
+                    session,
+                    row,
+                    segment,
+                    owed,
+                } => {
+                    self.owed.remove(row, owed.sequence)?;
                     self.owed.append(session, *segment, owed.clone())?;
                 }
                 Change::Settle {

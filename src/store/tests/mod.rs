@@ -6,7 +6,9 @@ mod faults;
 mod holds;
 mod housekeeping;
 mod model;
+mod moving;
 mod remembering;
+mod reserve;
 mod sharing;
 mod support;
 
