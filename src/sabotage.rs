@@ -102,14 +102,20 @@ impl Sabotaged {
     }
 }
 
-/// In a debug build whose `REELAY_STOP_AT` names this point: reports it on stderr and stays here until killed.
+/// In a debug build whose `REELAY_STOP_AT` names this point: reports it on stderr and stays here until killed. With
+/// `writing@3` it passes twice before.
 pub fn stop_at(point: &str) {
     #[cfg(debug_assertions)]
     {
         use std::sync::OnceLock;
-        static POINT: OnceLock<Option<String>> = OnceLock::new();
-        let wanted = POINT.get_or_init(|| std::env::var("REELAY_STOP_AT").ok());
-        if wanted.as_deref() == Some(point) {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static POINT: OnceLock<Option<(String, u32)>> = OnceLock::new();
+        static PASSED: AtomicU32 = AtomicU32::new(0);
+        let wanted = POINT.get_or_init(|| std::env::var("REELAY_STOP_AT").ok().map(nth));
+        if let Some((name, which)) = wanted
+            && name == point
+            && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *which
+        {
             eprintln!("stopped at {point}");
             loop {
                 std::thread::park();
@@ -118,6 +124,18 @@ pub fn stop_at(point: &str) {
     }
     #[cfg(not(debug_assertions))]
     let _ = point;
+}
+
+/// The point and which passage of it is meant.
+#[cfg(debug_assertions)]
+fn nth(text: String) -> (String, u32) {
+    match text.split_once('@') {
+        Some((name, which)) => {
+            let which = which.parse().expect("REELAY_STOP_AT: a number after @");
+            (name.to_owned(), which)
+        }
+        None => (text, 1),
+    }
 }
 
 #[cfg(test)]

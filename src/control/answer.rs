@@ -239,16 +239,20 @@ pub fn why(
         last_failure = newest_of_heads(holder, &tenant)?;
     }
     let running = holder.running.is_some();
-    if !running && let Some(failure) = &mut last_failure {
-        // Whoever meant to try again is gone.
-        failure.next_try_at = None;
+    if let Some(failure) = &mut last_failure {
+        // Whoever meant to try again is gone, or has done so.
+        let now = holder.clock.wall();
+        failure.next_try_at = failure.next_try_at.filter(|at| running && *at > now);
     }
+    let mismatches = recordings::mismatches(holder, &tenant, of_session.as_ref())?;
     let outlook = why::outlook(&Facts {
         tenant: &tenant,
         gate: &view.gate,
         backlog: view.counts.backlog(),
         dead: view.counts.dead,
         session: of_session.as_ref(),
+        mismatch: mismatches.first(),
+        pace: view.pace.as_ref(),
         running,
         now: holder.clock.wall(),
     });
@@ -261,6 +265,7 @@ pub fn why(
         dead: view.counts.dead,
         session: of_session,
         last_failure,
+        mismatches,
         next: outlook.next,
         remedy: outlook.remedy,
         tenant,

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{RecordingId, TenantId, Timestamp};
+use crate::model::{RecordingId, RecordingState, TenantId, Timestamp};
 use crate::store::records::{Cursor, Page, Recording, RecordingFilter, RecordsError, Wanted};
 
 use super::answer::unknown_tenant;
 use super::refusal::{Code, Refusal, chain};
 use super::running::Holder;
+use super::wire::{Mismatch, SessionWhy};
 
 /// An operation on recordings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +105,33 @@ pub fn answer(holder: &Holder, request: RecordingsRequest) -> Result<RecordingsR
             Ok(RecordingsReply::Shown(found))
         }
     }
+}
+
+/// Shown at once.
+const MISMATCHES: usize = 3;
+
+/// Recordings of the session, or else of the tenant, that are not as they were delivered. There are few of them, so that
+/// looking at each is cheap.
+pub fn mismatches(
+    holder: &Holder,
+    tenant: &TenantId,
+    session: Option<&SessionWhy>,
+) -> Result<Vec<Mismatch>, Refusal> {
+    let filter = RecordingFilter {
+        tenant: Some(tenant.clone()),
+        session: session.map(|about| about.session.clone()),
+        since: None,
+        state: Some(RecordingState::Mismatch),
+    };
+    let records = holder.store.records();
+    let page = records.page(&filter, None, MISMATCHES);
+    let found = page.map_err(RecordsError::from)?.recordings.into_iter();
+    let mismatch = |recording: Recording| Mismatch {
+        recording: recording.id,
+        session: recording.session,
+        differences: recording.differences,
+    };
+    Ok(found.map(mismatch).collect())
 }
 
 /// Only a configured tenant can be asked.

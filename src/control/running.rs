@@ -20,6 +20,8 @@ pub struct Lane {
     pub token: Option<TokenView>,
     pub pace: Option<PaceView>,
     pub last_delivery_s: Option<u64>,
+    /// `None` where no engine runs.
+    pub retries_used: Option<u64>,
     pub eta_empty_s: Option<u64>,
     /// The newest failure, and of which chunk.
     pub last_failure: Option<(ChunkKey, FailureRecord)>,

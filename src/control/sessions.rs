@@ -119,6 +119,8 @@ pub fn answer(holder: &Holder, ask: Ask) -> Result<Reply, Refusal> {
                 Ending::EndedBefore(at) => (at, true),
                 Ending::Unknown => return Err(unknown(&key)),
             };
+            // Whoever verifies need not wait for its silence.
+            holder.store.records().stir(&key.tenant);
             Ok(Reply::SessionEnded(Ended {
                 tenant: key.tenant,
                 session: key.session,

@@ -1,8 +1,10 @@
 //! `worker why`: what a tenant, session or chunk waits for, what happens next and what a person can do; pure.
 
-use crate::model::{Count, GateView, HoldView, TenantId, Timestamp};
+use std::time::Duration;
 
-use super::wire::SessionWhy;
+use crate::model::{Count, GateView, HoldView, PaceView, TenantId, Timestamp};
+
+use super::wire::{Mismatch, SessionWhy};
 use super::words;
 
 /// What the sentences are made from.
@@ -12,6 +14,8 @@ pub struct Facts<'a> {
     pub backlog: Count,
     pub dead: Count,
     pub session: Option<&'a SessionWhy>,
+    pub mismatch: Option<&'a Mismatch>,
+    pub pace: Option<&'a PaceView>,
     /// An engine works on this store now.
     pub running: bool,
     pub now: Timestamp,
@@ -49,6 +53,13 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
     if let Some(hold) = strongest(facts.gate) {
         return of_hold(hold, facts);
     }
+    let delivered =
+        facts.backlog.chunks == 0 || facts.session.is_some_and(|it| it.sequence.is_none());
+    if let (Some(mismatch), true) = (facts.mismatch, delivered) {
+        let text = "nothing by itself: what was delivered is not what the platform has";
+        let remedy = format!("worker recordings show {}", mismatch.recording);
+        return outlook(text.to_owned(), remedy);
+    }
     if facts.backlog.chunks == 0 {
         let remedy = if facts.dead.chunks > 0 {
             format!("worker dead list --tenant {tenant}")
@@ -74,16 +85,33 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
             return outlook(text, remedy);
         }
         if session.ready_in_s > 0 {
-            let wait = words::span(std::time::Duration::from_secs(session.ready_in_s));
+            let wait = words::span(Duration::from_secs(session.ready_in_s));
             return outlook(format!("it is sent again in {wait}"), String::new());
         }
         if session.gap_wait_s > 0 {
-            let wait = words::span(std::time::Duration::from_secs(session.gap_wait_s));
+            let wait = words::span(Duration::from_secs(session.gap_wait_s));
             let text = format!("a missing sequence before it is waited for, {wait} at most");
             return outlook(text, String::new());
         }
     }
-    outlook("it is being sent".to_owned(), String::new())
+    let next = facts.pace.and_then(budget_used_up);
+    outlook(
+        next.unwrap_or_else(|| "it is being sent".to_owned()),
+        String::new(),
+    )
+}
+
+/// Nothing holds the lane, and nothing is left of what the platform allows.
+fn budget_used_up(pace: &PaceView) -> Option<String> {
+    let (Some(0), Some(allowed), Some(reset)) = (pace.remaining, pace.allowed, pace.reset_in_s)
+    else {
+        return None;
+    };
+    Some(format!(
+        "its request budget is used up (0 of {} left): it goes on in {}",
+        words::count(allowed),
+        words::span(Duration::from_secs(reset.max(1)))
+    ))
 }
 
 fn of_hold(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
@@ -170,6 +198,16 @@ mod tests {
         running: bool,
         session: Option<&SessionWhy>,
     ) -> Outlook {
+        look_paced(holds, backlog, running, session, None)
+    }
+
+    fn look_paced(
+        holds: Vec<HoldView>,
+        backlog: u64,
+        running: bool,
+        session: Option<&SessionWhy>,
+        pace: Option<&PaceView>,
+    ) -> Outlook {
         let gate = GateView {
             state: GateState::Open,
             holds,
@@ -183,6 +221,8 @@ mod tests {
             },
             dead: Count::default(),
             session,
+            mismatch: None,
+            pace,
             running,
             now: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
         })
@@ -258,6 +298,24 @@ mod tests {
         session.sequence = None;
         let nothing = "nothing of this session waits to be delivered";
         assert_eq!(next(&session), nothing);
+    }
+
+    /// Seen: nothing was left of the budget for 8 s, and it was said to be being sent.
+    #[test]
+    fn a_budget_that_is_used_up_is_told_with_when_it_is_given_again() {
+        let mut pace = PaceView {
+            allowed: Some(300),
+            remaining: Some(0),
+            reset_in_s: Some(41),
+            ..PaceView::default()
+        };
+        let next = |pace: &PaceView| look_paced(vec![], 5, true, None, Some(pace)).next;
+        assert_eq!(
+            next(&pace),
+            "its request budget is used up (0 of 300 left): it goes on in 41 s"
+        );
+        pace.remaining = Some(1);
+        assert_eq!(next(&pace), "it is being sent");
     }
 
     #[test]

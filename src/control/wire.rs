@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ChunkKey, ChunkMeta, ChunkState, Count, DeadReason, FailureRecord, GateView, SessionId,
-    Snapshot, TenantId, TokenView,
+    ChunkKey, ChunkMeta, ChunkState, Count, DeadReason, FailureRecord, GateView, RecordingId,
+    SessionId, Snapshot, TenantId, TokenView,
 };
 use crate::store::FsckReport;
 
@@ -137,10 +137,23 @@ pub struct WhyReply {
     /// The failure that explains most: the chunk's, else the session's head's, else the lane's newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureRecord>,
+    /// Recordings of the session, or of the tenant, that are not as they were delivered; a few of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mismatches: Vec<Mismatch>,
     /// What happens next, and when.
     pub next: String,
     /// What a person can do; empty if there is nothing to do.
     pub remedy: String,
+}
+
+/// A recording that is not as it was delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    pub recording: RecordingId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// One sentence each.
+    pub differences: Vec<String>,
 }
 
 /// The part of `why` that is about one session or chunk.

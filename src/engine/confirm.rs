@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fetch::pace::{self, Pace};
 use super::gate::Passage;
+use super::pace::Budgets;
 use super::shared::Shared;
 use crate::auth::Rejection;
 use crate::model::{FailureClass, FailureRecord, Route, TenantId};
@@ -97,13 +99,18 @@ async fn ask(shared: &Arc<Shared>, lane: usize, chunks: Vec<Confirming>) -> Resu
     let Ok(token) = parts.token.token().await else {
         return Err(Duration::ZERO);
     };
+    let tenant = &parts.target.tenant;
+    let budgets: Arc<dyn Pace> = Arc::new(Budgets(Arc::clone(shared)));
+    let (begun, _) = pace::turn(&budgets, shared.clock.as_ref(), tenant, None).await;
     let inquiry = Inquiry {
         target: Arc::clone(&parts.target),
         token: token.clone(),
         keys: chunks.iter().map(|chunk| part_key(&chunk.meta)).collect(),
         at: shared.clock.wall(),
     };
-    match parts.platform.report(inquiry).await {
+    let (reported, limits) = parts.platform.report(inquiry).await;
+    begun.heard(&limits, shared.clock.now());
+    match reported {
         Reported::Told(told) => {
             let settled = shared
                 .blocking(move |shared| settle(shared, &chunks, told))
@@ -123,10 +130,14 @@ async fn ask(shared: &Arc<Shared>, lane: usize, chunks: Vec<Confirming>) -> Resu
                     generation: token.generation,
                     session: chunks[0].meta.key.session_key(),
                     only_session: false,
-                    record: failure.record,
+                    record: failure.record.clone(),
                 });
             }
-            Err(failure.retry_after.unwrap_or_default())
+            let wait = failure.retry_after.unwrap_or_default();
+            if failure.record.class == FailureClass::Throttled {
+                begun.refused(wait, shared.clock.now());
+            }
+            Err(wait)
         }
     }
 }

@@ -8,6 +8,7 @@ use super::gate::{Moment, Trial};
 use super::group;
 use super::hold::HoldKind;
 use super::lane::{Lane, ROUTE, ROUTES};
+use super::pace::SOON;
 use super::scheduler::{Scheduler, Turn};
 use super::session::{Refusals, Tries};
 use super::words;
@@ -16,9 +17,6 @@ use crate::model::{FailureClass, FailureRecord, Route, Timestamp};
 use crate::platform::Limits;
 use crate::policy::grouping;
 use crate::policy::retry::{self, Disposition, RouteHold, Settle};
-
-/// A budget that is given again within this is only waited for.
-const SOON: Duration = Duration::from_secs(120);
 
 /// What happens to the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,6 +46,8 @@ pub enum Kind {
 pub struct Tally {
     pub delivered: Count,
     pub dead: Count,
+    /// Failures that counted against their chunk.
+    pub retries_used: u64,
     pub last_delivery: Option<(Instant, Timestamp)>,
 }
 
@@ -233,6 +235,11 @@ impl Lane {
                 front(&mut self.crashed, &self.sessions, Place::Crashed).filter(|_| !crashed_one)
             })?;
         Some((id, kind))
+    }
+
+    /// Uploads are under way, or could be but for the budget.
+    pub fn has_uploads(&mut self, now: Instant) -> bool {
+        self.in_flight > 0 || self.candidate(now, false).is_some()
     }
 
     /// It would send more but for its own limit.

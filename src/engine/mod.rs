@@ -248,19 +248,9 @@ impl Engine {
         view::why(&self.shared, tenant, session)
     }
 
-    /// How busy a tenant's uploads are, for whoever shares its budget.
-    pub fn upload_work(&self) -> fetch::UploadWork {
-        let shared = Arc::clone(&self.shared);
-        Arc::new(move |tenant| {
-            let core = shared.core();
-            let Some(number) = core.lane_of(tenant) else {
-                return (false, 0);
-            };
-            let lane = &core.lanes[number];
-            let open = lane.passage(shared.clock.now()) == gate::Passage::Open;
-            let owed = open && !lane.asleep && !lane.sessions.is_empty();
-            (owed, lane.tally.delivered.chunks)
-        })
+    /// The request budgets, for whoever fetches beside the uploads.
+    pub fn budgets(&self) -> Arc<dyn fetch::Pace> {
+        Arc::new(pace::Budgets(Arc::clone(&self.shared)))
     }
 
     /// Delivers what stands before the fence of this moment. Dropping the future stops nothing but the waiting.

@@ -1,12 +1,17 @@
 //! The limit domains of an engine: lanes that spend the same request budget share a pacer.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::fetch::Pace;
 use super::gate::Moment;
 use super::scheduler::{Scheduler, Turn};
+use super::shared::Shared;
 use crate::clock::Instant;
-use crate::model::{PaceView, Route};
+use crate::model::{PaceView, Route, TenantId};
 use crate::platform::Limits;
 use crate::policy::pacing::{Next, Pacer, Told, View};
 
@@ -38,12 +43,12 @@ impl Pacers {
         domain
     }
 
-    pub fn next(&mut self, domain: Domain, now: Instant) -> Next {
-        self.pacers[domain.0].next(now.0)
+    pub fn next_upload(&mut self, domain: Domain, now: Instant) -> Next {
+        self.pacers[domain.0].next_upload(now.0)
     }
 
-    pub fn begin(&mut self, domain: Domain, number: u64, now: Instant) {
-        self.pacers[domain.0].begin(number, Route::Deliver, now.0);
+    pub fn begin(&mut self, domain: Domain, number: u64, route: Route, now: Instant) {
+        self.pacers[domain.0].begin(number, route, now.0);
     }
 
     pub fn end(&mut self, domain: Domain, number: u64) {
@@ -68,7 +73,39 @@ impl Pacers {
     }
 }
 
+/// A budget that is given again within this is only waited for.
+pub const SOON: Duration = Duration::from_secs(120);
+/// Uploads are not kept longer than this by a refusal that a fetch met: they find out for themselves, by one request.
+const HEARSAY: Duration = Duration::from_secs(60);
+
 impl Scheduler {
+    fn domain_of(&self, tenant: &TenantId) -> Option<Domain> {
+        self.lane_of(tenant).map(|lane| self.lanes[lane].domain)
+    }
+
+    /// A fetch begins, or is told when to ask again; always begins if it `must`.
+    fn begin_fetch(
+        &mut self,
+        domain: Domain,
+        must: bool,
+        now: Instant,
+    ) -> Result<u64, Option<Instant>> {
+        let mut lanes = self.lanes.iter_mut().filter(|lane| lane.domain == domain);
+        let uploads_wait = lanes.any(|lane| lane.has_uploads(now));
+        let next = match must {
+            true => Next::Now,
+            false => self.pacers.pacers[domain.0].next_fetch(uploads_wait, now.0),
+        };
+        match next {
+            Next::Now => {}
+            Next::At(at) => return Err(Some(Instant(at))),
+            Next::Event => return Err(None),
+        }
+        self.youngest += 1;
+        self.pacers.begin(domain, self.youngest, Route::Fetch, now);
+        Ok(self.youngest)
+    }
+
     /// What the answer to a turn, or its absence, told of its domain's budget.
     pub fn heard(&mut self, turn: &Turn, limits: &Limits, at: Moment) {
         let domain = self.lanes[turn.lane].domain;
@@ -110,5 +147,68 @@ impl Scheduler {
             group_interval_s: seconds(group.max_interval),
             group_learned_bytes: lane.learned.limit(now.0),
         }
+    }
+}
+
+/// The budgets of an engine, for its fetches.
+pub struct Budgets(pub Arc<Shared>);
+
+impl Budgets {
+    /// `None`: the engine knows no such tenant, and what nobody counts is not paced.
+    fn of<T>(
+        &self,
+        tenant: &TenantId,
+        work: impl FnOnce(&mut Scheduler, Domain) -> T,
+    ) -> Option<T> {
+        let mut core = self.0.core();
+        let domain = core.domain_of(tenant)?;
+        Some(work(&mut core, domain))
+    }
+}
+
+impl Pace for Budgets {
+    fn begin(&self, tenant: &TenantId, now: Instant) -> Result<u64, Option<Instant>> {
+        let begun = self.of(tenant, |core, domain| core.begin_fetch(domain, false, now));
+        begun.unwrap_or(Ok(0))
+    }
+
+    fn charge(&self, tenant: &TenantId, now: Instant) -> u64 {
+        let begun = self.of(tenant, |core, domain| core.begin_fetch(domain, true, now));
+        begun.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn wait(&self, tenant: &TenantId) {
+        self.of(tenant, |core, domain| {
+            core.pacers.pacers[domain.0].fetch_waits();
+        });
+    }
+
+    fn withdraw(&self, tenant: &TenantId) {
+        self.of(tenant, |core, domain| {
+            core.pacers.pacers[domain.0].fetch_withdraws();
+        });
+        self.0.wake.notify_one();
+    }
+
+    fn heard(&self, tenant: &TenantId, number: u64, limits: &Limits, now: Instant) {
+        self.of(tenant, |core, domain| {
+            core.pacers.heard(domain, number, limits, now);
+        });
+    }
+
+    fn refused(&self, tenant: &TenantId, until: Instant) {
+        let most = self.0.clock.now().saturating_add(HEARSAY);
+        self.of(tenant, |core, domain| {
+            core.pacers.pause(domain, until.min(most));
+        });
+    }
+
+    fn end(&self, tenant: &TenantId, number: u64) {
+        self.of(tenant, |core, domain| core.pacers.end(domain, number));
+        self.0.stir();
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 }

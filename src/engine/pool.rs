@@ -161,7 +161,13 @@ impl Pool {
     /// When the next turn may begin by itself.
     fn begin_turns(&mut self) -> Option<Instant> {
         loop {
-            let pick = self.shared.core().pick(self.shared.clock.now());
+            let (pick, gave_way) = {
+                let mut core = self.shared.core();
+                (core.pick(self.shared.clock.now()), core.take_gave_way())
+            };
+            if gave_way {
+                self.shared.tell_change();
+            }
             let turn = match pick {
                 Pick::Turn(turn) => turn,
                 Pick::Wait(until) => return until,

@@ -7,7 +7,7 @@ use super::budget::ByteBudget;
 use super::gate::{GateEvent, Moment};
 use super::group;
 use super::hold::{HoldChange, HoldKind};
-use super::lane::{Kind, Lane, LaneRules, TokenState};
+use super::lane::{Kind, Lane, LaneRules, ROUTE, TokenState};
 use super::pace::Pacers;
 use super::session::{Session, Work};
 use crate::auth::CredentialHold;
@@ -82,6 +82,8 @@ pub struct Scheduler {
     pub(super) youngest: u64,
     /// A chunk that once ended the process is on the wire.
     crashed_one: bool,
+    /// An upload waits for something to happen, perhaps for a fetch whose turn it is.
+    gave_way: bool,
     unread: VecDeque<(usize, SessionId)>,
     changes: VecDeque<HoldChange>,
     events: Vec<GateEvent>,
@@ -99,6 +101,7 @@ impl Scheduler {
             in_flight: 0,
             youngest: 0,
             crashed_one: false,
+            gave_way: false,
             unread: VecDeque::new(),
             changes: VecDeque::new(),
             events: Vec::new(),
@@ -192,10 +195,10 @@ impl Scheduler {
                 }
                 continue;
             };
-            match self.pacers.next(lane.domain, now) {
+            match self.pacers.next_upload(lane.domain, now) {
                 Next::Now => candidates.push((number, session, kind)),
                 Next::At(at) => paced = Some(paced.map_or(Instant(at), |p| p.min(Instant(at)))),
-                Next::Answer => {}
+                Next::Event => self.gave_way = true,
             }
         }
         let can_send: Vec<usize> = candidates.iter().map(|(lane, ..)| *lane).collect();
@@ -213,6 +216,11 @@ impl Scheduler {
             return Pick::Wait(None);
         }
         Pick::Turn(turn)
+    }
+
+    /// Whether an upload gave way since this was asked.
+    pub fn take_gave_way(&mut self) -> bool {
+        std::mem::take(&mut self.gave_way)
     }
 
     fn turn(&self, lane: usize, session: SessionId, kind: Kind, now: Instant) -> Turn {
@@ -257,7 +265,8 @@ impl Scheduler {
         self.fairness.charge(turn.lane, turn.bytes);
         self.bytes.take(turn.cost);
         let domain = self.lanes[turn.lane].domain;
-        self.pacers.begin(domain, turn.number, turn.begun_at);
+        let (number, at) = (turn.number, turn.begun_at);
+        self.pacers.begin(domain, number, ROUTE, at);
     }
 
     /// The turn is over; `head` is what the store says is next, `Err` if it could not be asked.

@@ -153,6 +153,7 @@ fn judge(shared: &Shared, turn: &Turn, failure: Failure, limits: &Limits) -> Jud
     if let Settle::Nack { counted, .. } = &mut judgement.settle {
         let outage = class == FailureClass::Transient;
         *counted |= outage && shared.settings.sabotaged.is(Sabotage::CountOutageAsFailure);
+        shared.core().lanes[turn.lane].tally.retries_used += u64::from(*counted);
     }
     judgement
 }

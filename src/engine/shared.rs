@@ -143,6 +143,11 @@ impl Shared {
     /// The pool looks again, and so does whoever waits for a change.
     pub fn stir(&self) {
         self.wake.notify_one();
+        self.tell_change();
+    }
+
+    /// Whoever waits for a change looks again; the pool need not.
+    pub fn tell_change(&self) {
         self.changes
             .send_modify(|count| *count = count.wrapping_add(1));
     }

@@ -23,6 +23,8 @@ pub struct LaneView {
     pub token: Option<TokenView>,
     pub pace: PaceView,
     pub last_delivery_s: Option<u64>,
+    /// Since the engine started.
+    pub retries_used: u64,
     /// Over the last two minutes; `None` if nothing was delivered in them.
     pub bytes_per_second: Option<f64>,
     /// The newest failure, and of which chunk.
@@ -65,6 +67,7 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
                     .tally
                     .last_delivery
                     .map(|(at, _)| shared.clock.now().since(at).as_secs()),
+                retries_used: lane.tally.retries_used,
                 bytes_per_second: lane.rate.bytes_per_second(shared.clock.now()),
                 last_failure: lane.last_failure.clone(),
             };

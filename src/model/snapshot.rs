@@ -104,6 +104,9 @@ pub struct TenantView {
     /// `None` where no engine runs.
     #[serde(default)]
     pub pace: Option<PaceView>,
+    /// Failures that counted against a chunk since the worker started; `None` where no engine runs.
+    #[serde(default)]
+    pub retries_used: Option<u64>,
 }
 
 /// What a tenant's requests are limited by.

@@ -160,7 +160,8 @@ pub enum Reported {
     Failed(Failure),
 }
 
-pub type Reporting<'a> = Pin<Box<dyn Future<Output = Reported> + Send + 'a>>;
+/// With what its answer said of the limits.
+pub type Reporting<'a> = Pin<Box<dyn Future<Output = (Reported, Limits)> + Send + 'a>>;
 
 /// The cloud, as the engine sees it. Dropping the future aborts the request: it is then in doubt.
 pub trait Platform: Send + Sync + 'static {
@@ -174,6 +175,7 @@ pub trait Platform: Send + Sync + 'static {
     /// What became of uploads. Asked only where [`Platform::confirms`] says so.
     fn report(&self, inquiry: Inquiry) -> Reporting<'_> {
         let pending = inquiry.keys.iter().map(|_| Ingestion::Pending).collect();
-        Box::pin(std::future::ready(Reported::Told(pending)))
+        let told = (Reported::Told(pending), Limits::default());
+        Box::pin(std::future::ready(told))
     }
 }

@@ -100,7 +100,7 @@ impl PresignedPlatform {
         self
     }
 
-    async fn inquire(&self, inquiry: Inquiry) -> Reported {
+    async fn inquire(&self, inquiry: Inquiry) -> (Reported, Limits) {
         let expected = Expected::nothing();
         let asked = Asked {
             route: Route::Fetch,
@@ -123,18 +123,22 @@ impl PresignedPlatform {
         };
         let answer = match outcome {
             Ok(reply) if reply.status == 200 => match report::read(&reply.body, &inquiry) {
-                Some(told) => return Reported::Told(told),
+                Some(told) => {
+                    let limits = limits::limits(&reply.headers);
+                    return (Reported::Told(told), limits);
+                }
                 None => classify::unusable(&asked, &reply.heard(), "is no upload report"),
             },
             outcome => judge(&asked, outcome, None),
         };
-        match answer.verdict {
+        let reported = match answer.verdict {
             Verdict::Failed(failure) => Reported::Failed(failure),
             // A receipt of nothing says nothing.
             Verdict::Delivered { .. } => {
                 Reported::Told(vec![Ingestion::Pending; inquiry.keys.len()])
             }
-        }
+        };
+        (reported, answer.limits)
     }
 
     async fn upload(&self, delivery: Delivery) -> Answer {

@@ -25,11 +25,6 @@ const REJECTIONS: u32 = 3;
 /// Requests in a row without an answer that make an outage.
 const OUTAGE_REQUESTS: u32 = 3;
 
-/// While a tenant owes uploads, one fetch goes for so many of them: a tenth of its requests.
-const UPLOADS_EACH: u64 = 9;
-/// And one in this time in any case: a twentieth of the smallest budget that is known, 300 a minute.
-const SPAN_EACH: Duration = Duration::from_secs(4);
-
 /// The failure itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed {
@@ -198,23 +193,6 @@ fn silence(item: &Item, route: &Route, draw: f64) -> Decision {
     }
     let wait = SILENCE_BACKOFF.interval(item.failures);
     again(Next::Again(full_jitter(wait, draw)))
-}
-
-/// What the tenant's uploads do meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Uploads {
-    /// There is upload work that could be sent.
-    pub owed: bool,
-    /// Since the last fetch.
-    pub sent: u64,
-}
-
-/// How long a fetch waits for uploads, when the last one was `since_last` ago.
-pub fn give_way(uploads: Uploads, since_last: Duration) -> Duration {
-    if !uploads.owed || uploads.sent >= UPLOADS_EACH {
-        return Duration::ZERO;
-    }
-    SPAN_EACH.saturating_sub(since_last)
 }
 
 #[cfg(test)]

@@ -11,3 +11,4 @@ pub mod probe;
 pub mod refresh;
 pub mod retry;
 mod share;
+mod turns;

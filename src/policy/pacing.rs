@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::share::{Recent, Share};
+use super::turns::Turns;
 use crate::model::Route;
 
 /// A platform that tells no reset counts by the minute, most likely.
@@ -24,8 +25,6 @@ const SLIDING_PART: f64 = 0.985;
 const LATE: Duration = Duration::from_millis(50);
 /// Where others spend the same budget, what they may have on the wire unseen: one part in so many stays unspent.
 const SHARED_RESERVE: u64 = 50;
-/// What fetching takes of a budget that uploads want too.
-const FETCH: std::ops::Range<f64> = 0.05..0.20;
 
 /// What an answer's headers told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,8 +39,8 @@ pub struct Told {
 pub enum Next {
     Now,
     At(Duration),
-    /// Not before an answer to what is on the wire.
-    Answer,
+    /// Not before something happens: an answer to what is on the wire, or a fetch whose turn it is.
+    Event,
 }
 
 /// What is known of the window under way.
@@ -74,7 +73,7 @@ pub struct Pacer {
     resuming: Option<u64>,
     share: Share,
     sent: Recent,
-    fetched: Recent,
+    turns: Turns,
 }
 
 impl Pacer {
@@ -93,13 +92,57 @@ impl Pacer {
         }
     }
 
-    /// Asked for a request that could begin otherwise.
-    pub fn next(&mut self, now: Duration) -> Next {
+    /// Asked for an upload that could begin otherwise.
+    pub fn next_upload(&mut self, now: Duration) -> Next {
+        match self.next(now) {
+            Next::Now if self.resuming.is_none() && self.turns.is_fetchs(self.even(), now) => {
+                Next::Event
+            }
+            next => next,
+        }
+    }
+
+    /// Asked for a fetch that could begin otherwise.
+    pub fn next_fetch(&mut self, uploads_wait: bool, now: Duration) -> Next {
+        if !uploads_wait {
+            return self.next(now);
+        }
+        if self.resuming.is_some() {
+            // Whatever is learnt after a pause, uploads learn.
+            return Next::Event;
+        }
+        let turn = self.turns.fetch_at(self.even());
+        match self.next(now) {
+            Next::Now if turn > now => Next::At(turn),
+            Next::At(at) => Next::At(at.max(turn)),
+            next => next,
+        }
+    }
+
+    /// A fetch could begin but for the budget. Ends by [`Pacer::fetch_withdraws`].
+    pub fn fetch_waits(&mut self) {
+        self.turns.wait();
+    }
+
+    pub fn fetch_withdraws(&mut self) {
+        self.turns.withdraw();
+    }
+
+    /// Between two requests of one's own, if they are spread evenly.
+    fn even(&self) -> Option<Duration> {
+        let budget = self.budget?;
+        let own = budget.allowed.max(1) as f64 * self.share.own();
+        let even = self.window.max(WINDOW_MIN).as_secs_f64() / own;
+        Some(Duration::try_from_secs_f64(even).unwrap_or(Duration::MAX))
+    }
+
+    /// Asked for a request of any kind.
+    fn next(&mut self, now: Duration) -> Next {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Next::At(until);
         }
         if self.resuming.is_some() && !self.on_wire.is_empty() {
-            return Next::Answer;
+            return Next::Event;
         }
         self.turn_window(now);
         let Some(budget) = self.budget else {
@@ -174,9 +217,7 @@ impl Pacer {
         self.last_begun = Some(self.planned.take().map_or(now, |planned| planned.min(now)));
         self.on_wire.insert(number);
         self.sent.add(now);
-        if route == Route::Fetch {
-            self.fetched.add(now);
-        }
+        self.turns.begin(route, now);
     }
 
     /// An answer, or its absence, which tells nothing and may have been counted all the same.
@@ -251,19 +292,6 @@ impl Pacer {
     pub fn pause(&mut self, until: Duration) {
         self.paused_until = self.paused_until.max(Some(until));
         self.resuming = Some(self.youngest);
-    }
-
-    /// Whether a route may begin a request now. Uploads go first; fetching gets its least part of the budget in any case,
-    /// and where uploads wait, no more than its most.
-    pub fn share(&self, route: Route, other_waits: bool, now: Duration) -> bool {
-        if !other_waits {
-            return true;
-        }
-        let part = self.fetched.per_minute(now) / self.sent.per_minute(now).max(1.0);
-        match route {
-            Route::Fetch => part < FETCH.end,
-            Route::Deliver | Route::StoreHost => part >= FETCH.start,
-        }
     }
 
     pub fn view(&self, now: Duration) -> View {

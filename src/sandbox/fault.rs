@@ -16,6 +16,10 @@ pub(super) enum Action {
     Answer(Reply),
     /// The connection is reset while the body is still being read.
     ResetMidBody,
+    /// The token that the request carries is revoked before anybody looks at it.
+    RevokeToken,
+    /// Its life ends after half of the body.
+    ExpireMidBody,
     /// Normal course, then the connection is cut instead of the answer.
     LoseReply,
     /// A wait, then the normal course.
@@ -185,7 +189,12 @@ fn rule(value: &Value, at: &str, now: Duration) -> Result<Rule, Reply> {
     if early && !matches!(action, Action::Answer(_)) {
         return Err(fields.refuse("early", "goes with an answer only"));
     }
-    let phase = if early || action == Action::ResetMidBody || place == Place::Socket {
+    let of_token = matches!(action, Action::RevokeToken | Action::ExpireMidBody);
+    if of_token && place != Place::Deliver {
+        return Err(fields.refuse("action", "and route do not go together"));
+    }
+    let at_head = of_token || action == Action::ResetMidBody;
+    let phase = if early || at_head || place == Place::Socket {
         Phase::Head
     } else {
         Phase::Body
@@ -244,6 +253,8 @@ fn action(value: &Value, at: &str) -> Result<Action, Reply> {
     if let Some(word) = value.as_str() {
         return Ok(match word {
             "reset_mid_body" => Action::ResetMidBody,
+            "revoke_token" => Action::RevokeToken,
+            "expire_mid_body" => Action::ExpireMidBody,
             "lose_reply" => Action::LoseReply,
             "slow_loris" => Action::SlowLoris(SLOW_LORIS),
             "garbage" => Action::Garbage,

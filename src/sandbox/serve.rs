@@ -84,6 +84,7 @@ async fn token(
         app: Arc::clone(&app),
         wire: wire.0,
         place: Place::Token,
+        token: None,
         tenant,
     };
     let body = match desk
@@ -145,6 +146,8 @@ pub(super) struct Desk {
     pub(super) app: Arc<App>,
     pub(super) wire: Arc<Switch>,
     pub(super) place: Place,
+    /// The bearer token that the request carries, where its life can end under way.
+    pub(super) token: Option<String>,
     pub(super) tenant: Option<String>,
 }
 
@@ -182,10 +185,14 @@ impl Desk {
         length: Option<u64>,
         limit: u64,
     ) -> Result<Vec<u8>, Response> {
-        let mut stop_at = None;
+        let (mut stop_at, mut expire_at) = (None, None);
+        let half = length.unwrap_or(0) / 2;
+        let token = self.token.as_deref();
         match self.app.pick(Phase::Head, self.subject(None, None)) {
             Some(Action::Answer(reply)) => return Err(self.send(reply)),
-            Some(Action::ResetMidBody) => stop_at = Some(length.unwrap_or(0) / 2),
+            Some(Action::ResetMidBody) => stop_at = Some(half),
+            Some(Action::RevokeToken) => self.app.world().revoke(token),
+            Some(Action::ExpireMidBody) => expire_at = Some(half),
             _ => {}
         }
         let too_large = || {
@@ -212,6 +219,9 @@ impl Desk {
                 }
                 Err(_) => return Err(self.send(standard(408))),
             }
+            if expire_at.take_if(|at| read.len() as u64 >= *at).is_some() {
+                self.app.world().expire_mid_body(token);
+            }
             if read.len() as u64 > limit {
                 return Err(too_large());
             }
@@ -225,7 +235,13 @@ impl Desk {
         work: impl AsyncFnOnce(&Self) -> Outcome,
     ) -> Response {
         match self.app.pick(Phase::Body, subject) {
-            None | Some(Action::ResetMidBody | Action::Socket(_)) => self.close(work(self).await),
+            None
+            | Some(
+                Action::ResetMidBody
+                | Action::RevokeToken
+                | Action::ExpireMidBody
+                | Action::Socket(_),
+            ) => self.close(work(self).await),
             Some(Action::Answer(reply)) => self.send(reply),
             Some(Action::Garbage) => {
                 self.wire.garble(GARBAGE.to_vec());

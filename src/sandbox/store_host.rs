@@ -33,6 +33,7 @@ pub(super) async fn put(
     let desk = Desk {
         wire: wire.0,
         place: Place::Store,
+        token: None,
         tenant,
         app,
     };

@@ -39,6 +39,8 @@ pub(super) struct Counters {
     pub(super) token_refusals: u64,
     pub(super) tokens_issued: u64,
     pub(super) expired_tokens: u64,
+    /// Those whose life ended while a request that carried them was arriving.
+    pub(super) expired_mid_body: u64,
     pub(super) inside_forbidden_window: u64,
     pub(super) faults: u64,
     pub(super) fetches: u64,
@@ -62,7 +64,7 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 24] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 25] {
         [
             ("delivered", self.delivered),
             ("duplicates_suppressed", self.duplicates_suppressed),
@@ -75,6 +77,7 @@ impl Counters {
             ("token_refusals", self.token_refusals),
             ("tokens_issued", self.tokens_issued),
             ("expired_tokens", self.expired_tokens),
+            ("expired_mid_body", self.expired_mid_body),
             ("unauthorized", self.unauthorized),
             ("forbidden", self.forbidden),
             ("throttled", self.throttled),

@@ -72,6 +72,7 @@ pub(super) async fn reports(
     let desk = Desk {
         wire: wire.0,
         place: Place::Report,
+        token: None,
         tenant,
         app,
     };
@@ -124,6 +125,7 @@ async fn deliver(
     let desk = Desk {
         wire: wire.0,
         place: Place::Deliver,
+        token: head.token.clone(),
         tenant,
         app,
     };

@@ -125,6 +125,22 @@ impl World {
         }
     }
 
+    /// A fault of the script.
+    pub(super) fn revoke(&mut self, token: Option<&str>) {
+        if let Some(issued) = token.and_then(|token| self.tokens.get_mut(token)) {
+            issued.revoked = true;
+        }
+    }
+
+    /// A fault of the script: the token's life ends while a request with it arrives.
+    pub(super) fn expire_mid_body(&mut self, token: Option<&str>) {
+        if let Some(issued) = token.and_then(|token| self.tokens.get_mut(token)) {
+            issued.expires_at = Duration::ZERO;
+            let tenant = issued.tenant.clone();
+            self.counters(Some(&tenant)).expired_mid_body += 1;
+        }
+    }
+
     pub(super) fn end_of(&self, token: &str) -> Option<Duration> {
         self.tokens.get(token).map(|issued| issued.expires_at)
     }

@@ -67,7 +67,7 @@ pub fn start(
         lanes,
         clock: Arc::clone(&holder.clock),
         chance,
-        uploads: engine.upload_work(),
+        pace: engine.budgets(),
     }))
 }
 

@@ -251,6 +251,7 @@ impl Running for Work {
                 token: view.token,
                 pace: Some(view.pace),
                 last_delivery_s: view.last_delivery_s,
+                retries_used: Some(view.retries_used),
                 last_failure: view.last_failure,
             };
             (tenant, lane)

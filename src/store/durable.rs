@@ -133,6 +133,7 @@ fn settle(inner: &Inner, written: Vec<Written>) {
     match make_durable(inner, &slot.segment, end) {
         Ok(()) => publish(inner, &slot, end, written),
         Err(error) => {
+            stop_at("after_a_failed_sync");
             let latched = inner.latch(&error, &slot);
             for written in written {
                 refuse(inner, written.planned, &latched);

@@ -15,7 +15,7 @@ use super::record::Note;
 use super::roll::write_ledger;
 use super::tally::add_all;
 use crate::model::SessionKey;
-use crate::sabotage::Sabotage;
+use crate::sabotage::{Sabotage, stop_at};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Running time that an idle store may lose when it is killed.
@@ -200,6 +200,7 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
 /// Unlinks what is retired, once both ledgers say so. What a fault leaves here is tried again by the next round.
 fn finish_unlinking(inner: &Inner, unlinking: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
     write_ledger(inner)?;
+    stop_at("between_ledgers_and_unlink");
     unlink(inner, unlinking)
 }
 
@@ -212,6 +213,7 @@ fn unlink(inner: &Inner, going: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
         inner.used.fetch_sub(slot.book().bytes(), Ordering::Relaxed);
         going.pop();
     }
+    stop_at("between_unlink_and_sync");
     inner.disk.sync_dir(&inner.segments_dir())
 }
 

@@ -14,6 +14,7 @@ use super::running::Running;
 use super::tally::Tallies;
 use crate::disk::Disk;
 use crate::model::{HostName, SessionKey, TenantId, Timestamp};
+use crate::sabotage::stop_at;
 
 mod v1;
 
@@ -126,6 +127,7 @@ impl Ledger {
         head[16..].copy_from_slice(&crc32fast::hash(&body).to_le_bytes());
         for name in FILES {
             replace(disk, dir, name, &[&head, &body])?;
+            stop_at("between_ledger_files");
         }
         Ok(())
     }

@@ -247,6 +247,11 @@ impl Store {
         roster::end(&self.inner, session, at)
     }
 
+    /// Whether somebody said that a session gets nothing more.
+    pub fn session_has_ended(&self, session: &SessionKey) -> bool {
+        roster::has_ended(&self.inner, session)
+    }
+
     /// Puts a session first in its lane until it owes nothing; in force at once, durable when it returns.
     pub fn promote(&self, session: &SessionKey) -> Result<Promotion, StoreError> {
         roster::promote(&self.inner, session)

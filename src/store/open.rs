@@ -28,6 +28,7 @@ use super::word::{Slot, Word};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::model::{ChunkState, DeadReason, Timestamp};
+use crate::sabotage::stop_at;
 
 const LOCK: &str = "lock";
 
@@ -59,6 +60,7 @@ pub fn open(
         settings.sabotaged,
     )
     .map_err(io_error)?;
+    stop_at("reopening");
     let (mut survey, mut notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
     remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey).map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());

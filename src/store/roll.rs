@@ -10,6 +10,7 @@ use super::inner::{Book, Inner, SegmentSlot};
 use super::layout::{Layout, PAGE, SegmentId};
 use super::ledger::{Closed, SessionLine};
 use super::segment::Segment;
+use crate::sabotage::stop_at;
 
 /// Makes a fresh segment the active one; the former one is cut after its last commit.
 ///
@@ -21,6 +22,7 @@ pub fn open_active(inner: &Inner, active: &mut Option<Active>) -> io::Result<()>
     }
     let slot = create(inner)?;
     if let Some(former) = active.take() {
+        stop_at("sealing");
         cut(&former.slot);
     }
     *active = Some(Active {

@@ -29,6 +29,13 @@ pub fn end(inner: &Inner, session: &SessionKey, at: Timestamp) -> Result<Ending,
     Ok(Ending::Ended)
 }
 
+/// Whether somebody said that nothing more comes.
+pub fn has_ended(inner: &Inner, session: &SessionKey) -> bool {
+    let sessions = inner.sessions();
+    let state = sessions.by_key.get(session);
+    state.is_some_and(|state| state.ended_at.is_some())
+}
+
 /// In force at once, and durable when it returns.
 pub fn promote(inner: &Inner, session: &SessionKey) -> Result<Promotion, StoreError> {
     match inner.sessions().by_key.get_mut(session) {

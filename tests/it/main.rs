@@ -1,11 +1,13 @@
 //! Behaviour seen from outside the crate: the documents, the units, and the real binary.
 
 mod architecture;
+mod block_log;
 mod canary;
 mod clocks;
 mod credentials;
 mod demo;
 mod documents;
+mod driver;
 mod enqueueing;
 mod examples;
 mod grants;
@@ -17,6 +19,7 @@ mod keys;
 mod kill;
 mod main_job;
 mod platform_faults;
+mod power_cut;
 mod processes;
 mod purview;
 mod reach;
@@ -25,6 +28,7 @@ mod refusals;
 mod sabotage;
 mod service;
 mod support;
+mod syscall_kill;
 mod transports;
 mod units;
 mod websocket;

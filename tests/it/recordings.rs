@@ -99,9 +99,48 @@ fn a_recording_that_differs_is_reported_and_kept_until_it_is_right() {
         text.contains("the platform has 1 chunks, this host delivered 2"),
         "{text}"
     );
+    let told = "the platform has 1 chunks, this host delivered 2";
+    let shown = site.worker(&["recordings", "show", &id]).expect(0).out;
+    assert!(shown.contains(told), "{shown}");
+    for arguments in [&["why", "acme", "s1"][..], &["why", "acme"]] {
+        let why = site.worker(arguments).expect(0).out;
+        let line = format!("recording {id} of session s1 is not as delivered: {told}");
+        assert!(why.contains(&line), "{why}");
+        assert!(
+            why.contains(&format!("to do: worker recordings show {id}")),
+            "{why}"
+        );
+    }
+    let other = site.worker(&["why", "globex", "--json"]).expect(0).json();
+    assert_eq!(other.get("mismatches"), None, "{other}");
     site.worker(&["recordings", "fetch", "--tenant", "acme", &id])
         .expect(0);
     wait_state(&site, &id, "verified");
+    let why = site.worker(&["why", "acme", "s1"]).expect(0).out;
+    assert!(!why.contains("not as delivered"), "{why}");
+}
+
+#[test]
+fn a_session_that_an_operator_ended_is_compared_at_once() {
+    let site = site();
+    site.enqueue("acme", "s1", 0);
+    site.enqueue("acme", "s2", 0);
+    // Ended before anything was delivered, by a command that holds the store itself.
+    site.worker(&["sessions", "end", "acme", "s1"]).expect(0);
+    let run = site.run();
+    site.wait_stats("a delivery", |told| told.chunks("acme", "delivered") == 2);
+    wait_for("the comparison of s1", || {
+        let found = listed(&site, &["--session", "s1"]);
+        (found.first()?["state"] == "verified").then_some(())
+    });
+    // Ended after all of it was delivered, under a worker that runs; its silence would take an hour.
+    assert_eq!(listed(&site, &["--session", "s2"])[0]["state"], "known");
+    site.worker(&["sessions", "end", "acme", "s2"]).expect(0);
+    wait_for("the comparison of s2", || {
+        let found = listed(&site, &["--session", "s2"]);
+        (found.first()?["state"] == "verified").then_some(())
+    });
+    run.kill();
 }
 
 #[test]

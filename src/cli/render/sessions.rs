@@ -226,6 +226,7 @@ mod tests {
                 dead: Count::default(),
                 session: None,
                 last_failure: None,
+                mismatches: Vec::new(),
                 next: "it is being sent".into(),
                 remedy: String::new(),
             },

@@ -33,6 +33,11 @@ pub fn tenant(name: &str, view: &TenantView, now: Timestamp) -> String {
                 format!("{} under way, {} at most", pace.in_flight, pace.concurrency),
             );
             line("groups", groups(pace));
+            let used = view.retries_used.unwrap_or_default();
+            line(
+                "retries",
+                format!("{} used since the worker started", words::count(used)),
+            );
         }
         None => line("requests", "none: no worker runs".to_owned()),
     }
@@ -108,6 +113,7 @@ mod tests {
                 group_interval_s: 900,
                 group_learned_bytes: Some(4 << 20),
             }),
+            retries_used: Some(2),
             ..TenantView::default()
         }
     }
@@ -121,6 +127,7 @@ mod tests {
              requests  74 a minute, own share 25 %; 12 of 300 left for 41 s\n\
              uploads   3 under way, 8 at most\n\
              groups    up to 64 chunks, 32 MiB, 15 min of recording; the platform takes no more than 4 MiB\n\
+             retries   2 used since the worker started\n\
              gate      open\n"
         );
     }

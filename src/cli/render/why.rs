@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::control::accept::state_word;
-use crate::control::wire::{SessionWhy, WhyReply};
+use crate::control::wire::{Mismatch, SessionWhy, WhyReply};
 use crate::control::words;
 use crate::model::{FailureRecord, Timestamp};
 
@@ -40,11 +40,21 @@ pub fn why(reply: &WhyReply, now: Timestamp) -> String {
         Some(failure) => text.push_str(&failure_lines(failure, now)),
         None => text.push_str("last failure: none that is remembered\n"),
     }
+    for mismatch in &reply.mismatches {
+        text.push_str(&mismatch_line(mismatch));
+    }
     let _ = writeln!(text, "next: {}", reply.next);
     if !reply.remedy.is_empty() {
         let _ = writeln!(text, "to do: {}", reply.remedy);
     }
     text
+}
+
+fn mismatch_line(mismatch: &Mismatch) -> String {
+    let of = (mismatch.session.as_ref())
+        .map_or(String::new(), |session| format!(" of session {session}"));
+    let (recording, differences) = (&mismatch.recording, mismatch.differences.join("; "));
+    format!("recording {recording}{of} is not as delivered: {differences}\n")
 }
 
 fn session_line(session: &SessionWhy) -> String {
@@ -155,6 +165,11 @@ mod tests {
                 attempt: 3,
                 next_try_at: Timestamp::parse("2026-03-01T12:00:48Z").ok(),
             }),
+            mismatches: vec![Mismatch {
+                recording: "r-1".parse().unwrap(),
+                session: "s1".parse().ok(),
+                differences: vec!["the platform has 1 chunks, this host delivered 2".into()],
+            }],
             next: "it is sent again in 48 s".into(),
             remedy: String::new(),
         };
@@ -168,6 +183,7 @@ mod tests {
                 "last failure: transient at 11:59:00Z, status 503, code service.unavailable, correlation id c-1, try 3",
                 "  try later",
                 "  next try at 12:00:48Z",
+                "recording r-1 of session s1 is not as delivered: the platform has 1 chunks, this host delivered 2",
                 "next: it is sent again in 48 s",
             ]
         );

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lane::{Job, Lane, ROUTE, State};
+use super::pace::Begun;
 use super::{Shared, words};
 use crate::engine::gate::{Moment, Trial};
 use crate::engine::hold::HoldKind;
+use crate::engine::pace::SOON;
 use crate::model::{
     FailureClass, FailureRecord, Missing, RecordingId, SessionId, SessionKey, Timestamp, Token,
 };
@@ -25,6 +27,7 @@ pub struct Sent {
     pub job: Job,
     pub token: Token,
     pub number: u64,
+    pub begun: Begun,
 }
 
 impl Sent {
@@ -46,6 +49,7 @@ impl Sent {
 pub async fn settle(lane: &Arc<Lane>, shared: &Arc<Shared>, sent: Sent, answer: FetchAnswer) {
     let source = Arc::clone(&lane.about.token);
     let limits = answer.limits;
+    sent.begun.heard(&limits, shared.clock.now());
     match answer.fetched {
         Fetched::Failed(failure) => {
             failed(lane, shared, sent, *failure, limits).await;
@@ -279,7 +283,10 @@ fn hold_route(
         gate.disproved(HoldKind::Outage, ROUTE, sent.number);
     }
     match decision.route {
-        Some(RouteHold::Throttle(wait)) => gate.throttle(ROUTE, wait, &trial, at),
+        Some(RouteHold::Throttle(wait)) => {
+            gate.throttle(ROUTE, wait, &trial, at);
+            sent.begun.refused(wait, at.now);
+        }
         Some(RouteHold::Outage) => gate.hold_until_probe(HoldKind::Outage, ROUTE, &trial, at),
         Some(RouteHold::Block) => gate.hold_until_probe(HoldKind::Blocked, ROUTE, &trial, at),
         None => {}
@@ -289,12 +296,12 @@ fn hold_route(
     }
 }
 
-/// Nothing is left of the platform's budget: what is left of the window belongs to nobody.
+/// Nothing is left of a budget that is not given again soon; what comes back within minutes is the pacer's business.
 fn heed_budget(lane: &Lane, shared: &Shared, number: u64, limits: &Limits) {
     let (Some(0), Some(reset_in)) = (limits.remaining, limits.reset_in) else {
         return;
     };
-    if reset_in.is_zero() {
+    if reset_in <= SOON {
         return;
     }
     let draw = shared.chance.draw();

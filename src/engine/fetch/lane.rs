@@ -1,4 +1,4 @@
-//! One tenant's fetches: what is due is asked for as soon as gate, share, token and a permit allow, in this order;
+//! One tenant's fetches: what is due is asked for as soon as gate, token, budget and a permit allow, in this order;
 //! nothing later is held while anything earlier is waited for.
 
 mod holds;
@@ -13,6 +13,7 @@ pub use holds::is_stored_here;
 use holds::{is_operators, is_ours};
 
 use super::judge::{self, Sent};
+use super::pace::{self, Begun};
 use super::{FetchLane, Shared};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
@@ -22,7 +23,6 @@ use crate::model::{
     FailureClass, RecordingId, Route, SessionId, SessionKey, TenantId, Timestamp, Token,
 };
 use crate::platform::fetch::{Fetch, FetchAnswer, Wish};
-use crate::policy::fetch::{Uploads, give_way};
 use crate::store::StoredHold;
 use crate::store::records::{Listing, Recording};
 
@@ -52,8 +52,6 @@ pub struct State {
     pub given: u64,
     pub dead: u64,
     pub last_given: Option<Timestamp>,
-    last_sent: Option<Instant>,
-    uploads_then: u64,
     /// The block whose next probe has been given a fresh token.
     renewed_for: Option<Instant>,
     pub credential: Option<CredentialHold>,
@@ -114,8 +112,6 @@ impl Lane {
                 given: 0,
                 dead: 0,
                 last_given: None,
-                last_sent: None,
-                uploads_then: 0,
                 renewed_for: None,
                 credential: None,
             }),
@@ -165,22 +161,24 @@ impl Lane {
         if let Passage::Closed(until) = passage {
             return Step::Wait(until);
         }
-        let wait = self.gives_way(shared, now);
-        if !wait.is_zero() {
-            return Step::Wait(Some(now.saturating_add(wait)));
-        }
         let Some(token) = self.token(shared, passage == Passage::Probe).await else {
             return Step::Again;
         };
-        let permit = tokio::select! {
+        let turn = pace::turn(
+            &shared.pace,
+            shared.clock.as_ref(),
+            self.tenant(),
+            Some(&shared.permits),
+        );
+        let (begun, _permit) = tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return Step::Again,
-            permit = shared.permits.acquire() => permit.expect("nobody closes it"),
+            () = self.news.notified() => return Step::Again,
+            turn = turn => turn,
         };
-        let job = self.take(shared).await;
-        if let Some(job) = job {
-            self.serve(shared, job, token).await;
+        if let Some(job) = self.take(shared).await {
+            self.serve(shared, job, token, begun).await;
         }
-        drop(permit);
         Step::Again
     }
 
@@ -207,26 +205,17 @@ impl Lane {
             return (false, None);
         }
         let idle = self.about.session_idle;
-        let (ended, next) = shared.store.records().ended(self.tenant(), idle, now);
+        let counted = shared.store.records().counted(self.tenant(), idle, now);
+        let was_ended = |session: &SessionId| {
+            let (tenant, session) = (self.tenant().clone(), session.clone());
+            (shared.store).session_has_ended(&SessionKey { tenant, session })
+        };
+        let by_operator = counted.open.into_iter().filter(was_ended);
         let mut compared = false;
-        for session in ended {
+        for session in counted.ended.into_iter().chain(by_operator) {
             compared |= compare_if_settled(shared, self.tenant(), session, now);
         }
-        (compared, next)
-    }
-
-    /// How long uploads go first.
-    fn gives_way(&self, shared: &Shared, now: Instant) -> Duration {
-        let (owed, delivered) = (shared.uploads)(self.tenant());
-        let state = self.state();
-        let uploads = Uploads {
-            owed,
-            sent: delivered.saturating_sub(state.uploads_then),
-        };
-        let since_last = state
-            .last_sent
-            .map_or(Duration::MAX, |last| now.since(last));
-        give_way(uploads, since_last)
+        (compared, counted.next)
     }
 
     async fn take(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Job> {
@@ -246,18 +235,20 @@ impl Lane {
             .await
     }
 
-    async fn serve(self: &Arc<Self>, shared: &Arc<Shared>, job: Job, token: Token) {
-        let (_, delivered) = (shared.uploads)(self.tenant());
+    async fn serve(self: &Arc<Self>, shared: &Arc<Shared>, job: Job, token: Token, begun: Begun) {
         let number = {
             let mut state = self.state();
             state.number += 1;
             state.in_flight = true;
-            state.last_sent = Some(shared.clock.now());
-            state.uploads_then = delivered;
             state.number
         };
         if let Some(answer) = self.ask(shared, &job, token.clone()).await {
-            let sent = Sent { job, token, number };
+            let sent = Sent {
+                job,
+                token,
+                number,
+                begun,
+            };
             judge::settle(self, shared, sent, answer).await;
         }
         self.state().in_flight = false;

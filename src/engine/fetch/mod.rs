@@ -3,11 +3,12 @@
 //!
 //! | task | waits for | ends by |
 //! |---|---|---|
-//! | a tenant's fetches (`lane.rs`) | something due, its gate, its share, a token, a permit, the answer | the stop; then the abort after the grace period |
+//! | a tenant's fetches (`lane.rs`) | something due, its gate, a token, its turn and a permit, the answer | the stop; then the abort after the grace period |
 
 mod drain;
 mod judge;
 mod lane;
+pub mod pace;
 mod words;
 
 #[cfg(test)]
@@ -25,13 +26,14 @@ use super::gate::Moment;
 use crate::auth::TokenSource;
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::model::{HoldView, RecordingId, TenantId};
+use crate::model::{HoldView, RecordingId, SessionKey, TenantId};
 use crate::platform::fetch::{Archive, Source};
 use crate::store::records::Part;
 use crate::store::{Lease, Store, StoredHold};
 use lane::Lane;
 
 pub use drain::{FetchDrained, Marks};
+pub use pace::Pace;
 
 /// Requests on the wire, all tenants: enough for hundreds of recordings a minute, too few to matter to uploads.
 const PERMITS: usize = 4;
@@ -51,16 +53,13 @@ pub struct FetchLane {
     pub session_idle: Duration,
 }
 
-/// Whether a tenant owes uploads that could be sent, and how many were delivered so far.
-pub type UploadWork = Arc<dyn Fn(&TenantId) -> (bool, u64) + Send + Sync>;
-
 /// Everything that fetching stands on.
 pub struct FetchDeps {
     pub store: Store,
     pub lanes: Vec<FetchLane>,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<Chance>,
-    pub uploads: UploadWork,
+    pub pace: Arc<dyn Pace>,
 }
 
 /// Fetches until it is stopped or dropped.
@@ -75,7 +74,7 @@ struct Shared {
     store: Store,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
-    uploads: UploadWork,
+    pace: Arc<dyn Pace>,
     permits: Semaphore,
     /// Nothing new is begun.
     stop: CancellationToken,
@@ -112,7 +111,7 @@ impl Fetcher {
             store: deps.store,
             clock: deps.clock,
             chance: deps.chance,
-            uploads: deps.uploads,
+            pace: deps.pace,
             permits: Semaphore::new(PERMITS),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -151,6 +150,7 @@ impl Fetcher {
     pub fn pause(&self, tenant: &TenantId) {
         if let Some(lane) = self.lanes.get(tenant) {
             lane.pause(self.shared.moment());
+            lane.stir();
         }
     }
 
@@ -230,6 +230,10 @@ pub async fn remember(
         .blocking(move |shared| {
             let records = shared.store.records();
             let mut news = false;
+            if let Some(part) = parts.first() {
+                let (tenant, session) = (part.tenant.clone(), part.session.clone());
+                news |= (shared.store).session_has_ended(&SessionKey { tenant, session });
+            }
             for part in parts {
                 news |= records.delivered(part);
             }

@@ -9,15 +9,17 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
+use tokio::sync::watch;
 
 use super::*;
 use crate::auth::{About, Claims, Grant, Minted, Minting, Rules, Slot};
-use crate::clock::RuntimeClock;
+use crate::clock::{Instant, RuntimeClock};
 use crate::model::{
-    FailureClass, FailureRecord, RecordingCounts, RecordingFacts, RecordingState, Timestamp,
+    FailureClass, FailureRecord, RecordingCounts, RecordingFacts, RecordingState, Route, Timestamp,
 };
 use crate::platform::fetch::{Fetch, FetchAnswer, Fetched, Fetching, Wish};
 use crate::platform::{Failure, Limits};
+use crate::policy::pacing::{Next, Pacer};
 use crate::sabotage::Sabotaged;
 use crate::store::records::Recording;
 
@@ -170,6 +172,65 @@ fn issuer(who: &'static str, scopes: Option<&[&str]>) -> Arc<Issuer> {
     })
 }
 
+/// One client's budget, which no header tells, with or without uploads that wait for theirs and never get any.
+struct Budgeted {
+    uploads: bool,
+    pacer: Mutex<Pacer>,
+    begun: Mutex<u64>,
+    changes: watch::Sender<u64>,
+}
+
+impl Budgeted {
+    fn new(uploads: bool) -> Arc<Self> {
+        Arc::new(Self {
+            uploads,
+            pacer: Mutex::default(),
+            begun: Mutex::default(),
+            changes: watch::Sender::new(0),
+        })
+    }
+}
+
+impl Pace for Budgeted {
+    fn begin(&self, tenant: &TenantId, now: Instant) -> Result<u64, Option<Instant>> {
+        let next = self.pacer.lock().unwrap().next_fetch(self.uploads, now.0);
+        match next {
+            Next::Now => Ok(self.charge(tenant, now)),
+            Next::At(at) => Err(Some(Instant(at))),
+            Next::Event => Err(None),
+        }
+    }
+
+    fn charge(&self, _: &TenantId, now: Instant) -> u64 {
+        let mut begun = self.begun.lock().unwrap();
+        *begun += 1;
+        let mut pacer = self.pacer.lock().unwrap();
+        pacer.begin(*begun, Route::Fetch, now.0);
+        *begun
+    }
+
+    fn wait(&self, _: &TenantId) {
+        self.pacer.lock().unwrap().fetch_waits();
+    }
+
+    fn withdraw(&self, _: &TenantId) {
+        self.pacer.lock().unwrap().fetch_withdraws();
+    }
+
+    fn heard(&self, _: &TenantId, _: u64, _: &Limits, _: Instant) {}
+
+    fn refused(&self, _: &TenantId, _: Instant) {}
+
+    fn end(&self, _: &TenantId, number: u64) {
+        self.pacer.lock().unwrap().end(number);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
 struct Stage {
     _dir: tempfile::TempDir,
     store: Store,
@@ -182,7 +243,7 @@ struct Setting {
     history: History,
     issuer: Arc<Issuer>,
     fallback: Option<Arc<Issuer>>,
-    uploads: (bool, u64),
+    uploads: bool,
     organization: &'static str,
 }
 
@@ -192,7 +253,7 @@ impl Setting {
             history,
             issuer,
             fallback: None,
-            uploads: (false, 0),
+            uploads: false,
             organization: "org-acme",
         }
     }
@@ -213,7 +274,6 @@ impl Setting {
             let (grant, rules) = (Arc::clone(issuer), Rules::default());
             Arc::new(Slot::new(grant, rules, clock.clone(), Arc::clone(&chance)))
         };
-        let uploads = self.uploads;
         let fetcher = Fetcher::start(FetchDeps {
             store: store.clone(),
             lanes: vec![FetchLane {
@@ -232,7 +292,7 @@ impl Setting {
             }],
             clock: clock.clone(),
             chance: Arc::clone(&chance),
-            uploads: Arc::new(move |_| uploads),
+            pace: Budgeted::new(self.uploads),
         });
         Stage {
             _dir: dir,
@@ -499,7 +559,7 @@ async fn an_operators_pause_holds_recordings_too_and_a_resume_lets_them_go() {
 #[tokio::test(start_paused = true)]
 async fn fetches_give_way_to_uploads_and_are_never_starved() {
     let mut setting = Setting::of(History::Never, issuer("exchanged", None));
-    setting.uploads = (true, 0);
+    setting.uploads = true;
     let stage = setting.start();
     let ids: Vec<String> = (0..100).map(|n| format!("hour-{n}")).collect();
     stage.want(&ids.iter().map(String::as_str).collect::<Vec<_>>());

@@ -396,6 +396,9 @@ async fn the_tests_of_outages_and_tokens_would_notice_their_defects() {
     stage.start_with(defect).await;
     pass(HOUR).await;
     assert!(SESSIONS.iter().any(|s| stage.counted("acme", s) > 0));
+    let used = stage.engine().lanes()[&"acme".parse().unwrap()].retries_used;
+    let counted = SESSIONS.map(|s| u64::from(stage.counted("acme", s)));
+    assert_eq!(used, counted.into_iter().sum::<u64>());
 
     let mut stage = Stage::new(&["acme"]);
     stage.fill("acme", &SESSIONS, 2);

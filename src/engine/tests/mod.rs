@@ -1,5 +1,6 @@
 //! The real engine over the real store, in virtual time, against a platform and a token endpoint that follow a script.
 
+mod budgets;
 mod credentials;
 mod cycles;
 mod drains;

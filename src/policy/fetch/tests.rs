@@ -258,18 +258,3 @@ fn a_401_costs_the_recording_nothing() {
         );
     }
 }
-
-#[test]
-fn fetches_take_a_tenth_of_the_requests_while_uploads_are_owed_and_never_less_than_a_twentieth() {
-    let uploads = |owed, sent| Uploads { owed, sent };
-    let second = Duration::from_secs(1);
-    for (uploads, since_last, wait) in [
-        (uploads(false, 0), Duration::ZERO, 0),
-        (uploads(true, 8), Duration::ZERO, 4),
-        (uploads(true, 9), Duration::ZERO, 0),
-        (uploads(true, 0), second, 3),
-        (uploads(true, 0), 4 * second, 0),
-    ] {
-        assert_eq!(give_way(uploads, since_last), wait * second, "{uploads:?}");
-    }
-}

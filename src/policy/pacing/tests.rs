@@ -258,7 +258,7 @@ fn after_a_pause_one_request_goes_until_it_is_answered() {
     assert_eq!(pacer.next(SECOND * 64), Next::At(SECOND * 65));
     assert_eq!(pacer.next(SECOND * 65), Next::Now);
     pacer.begin(3, Route::Deliver, SECOND * 65);
-    assert_eq!(pacer.next(SECOND * 66), Next::Answer);
+    assert_eq!(pacer.next(SECOND * 66), Next::Event);
     pacer.end(3);
     assert_eq!(pacer.next(SECOND * 66), Next::Now, "it never was answered");
 }
@@ -296,37 +296,166 @@ fn whatever_headers_say_there_is_a_next_time() {
                 now = at;
             }
             Next::Now => {}
-            Next::Answer => panic!("nothing is on the wire"),
+            Next::Event => panic!("nothing is on the wire"),
         }
     }
 }
 
+/// Uploads and some who fetch on one budget, in steps of 5 ms; whoever has nothing to do comes and goes.
+struct Both {
+    pacer: Pacer,
+    random: fastrand::Rng,
+    /// Whether each who fetches waits at present.
+    waiting: Vec<bool>,
+    begun: Vec<Route>,
+    wire: Vec<(Duration, u64)>,
+}
+
+impl Both {
+    fn new(seed: u64, fetches: usize) -> Self {
+        Self {
+            pacer: Pacer::with_budget(300, MINUTE),
+            random: fastrand::Rng::with_seed(seed),
+            waiting: vec![false; fetches],
+            begun: Vec::new(),
+            wire: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, now: Duration, uploads: bool, wants: &[bool]) {
+        let ended: Vec<u64> = {
+            let ended = self.wire.iter().filter(|(at, _)| *at <= now);
+            ended.map(|(_, number)| *number).collect()
+        };
+        self.wire.retain(|(at, _)| *at > now);
+        for number in ended {
+            self.pacer.heard(number, Told::default(), now);
+        }
+        if uploads && self.pacer.next_upload(now) == Next::Now {
+            self.begin(Route::Deliver, now);
+        }
+        for (of, wants) in wants.iter().enumerate() {
+            if *wants && self.pacer.next_fetch(uploads, now) == Next::Now {
+                if std::mem::take(&mut self.waiting[of]) {
+                    self.pacer.fetch_withdraws();
+                }
+                self.begin(Route::Fetch, now);
+            } else if *wants != self.waiting[of] {
+                self.waiting[of] = *wants;
+                match *wants {
+                    true => self.pacer.fetch_waits(),
+                    false => self.pacer.fetch_withdraws(),
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, route: Route, now: Duration) {
+        self.begun.push(route);
+        let number = self.begun.len() as u64;
+        self.pacer.begin(number, route, now);
+        self.wire.push((now + ms(self.random.u64(5..600)), number));
+    }
+
+    fn fetched(&self) -> usize {
+        let fetched = self.begun.iter().filter(|route| **route == Route::Fetch);
+        fetched.count()
+    }
+}
+
 #[test]
-fn fetching_gets_a_twentieth_of_a_busy_budget_and_at_most_a_fifth() {
-    let mut pacer = Pacer::default();
-    let (mut fetched, mut now) = (0, SECOND * 60);
-    for number in 1..=3000 {
-        now += ms(200);
-        let route = match pacer.share(Route::Deliver, true, now) {
-            true => Route::Deliver,
-            false => Route::Fetch,
-        };
-        fetched += u32::from(route == Route::Fetch);
-        pacer.begin(number, route, now);
-        pacer.end(number);
+fn where_both_always_wait_fetching_gets_between_a_twentieth_and_a_fifth_of_every_hundred_requests()
+{
+    for seed in 0..6 {
+        let fetches = 1 + seed as usize % 3;
+        let mut both = Both::new(seed, fetches);
+        let wants = vec![true; fetches];
+        for step in 0..120_000u64 {
+            both.step(ms(7_000 + step * 5), true, &wants);
+        }
+        assert!(both.begun.len() >= 2800, "{} requests", both.begun.len());
+        for part in both.begun.windows(100) {
+            let fetched = part.iter().filter(|route| **route == Route::Fetch).count();
+            assert!((5..=20).contains(&fetched), "seed {seed}: {fetched} of 100");
+        }
+        let in_a_row = both.begun.windows(2).any(|two| two == [Route::Fetch; 2]);
+        assert!(!in_a_row, "seed {seed}: an upload waited for two fetches");
     }
-    assert!((130..=180).contains(&fetched), "{fetched}");
-    let mut greedy = Pacer::default();
-    let mut fetched = 0;
-    for number in 1..=3000 {
-        now += ms(200);
-        let route = match greedy.share(Route::Fetch, true, now) {
-            true => Route::Fetch,
-            false => Route::Deliver,
-        };
-        fetched += u32::from(route == Route::Fetch);
-        greedy.begin(number, route, now);
+}
+
+#[test]
+fn without_uploads_fetching_has_all_of_the_budget() {
+    let mut both = Both::new(1, 2);
+    for step in 0..60_000u64 {
+        both.step(ms(7_000 + step * 5), false, &[true, true]);
     }
-    assert!((560..=640).contains(&fetched), "{fetched}");
-    assert!(greedy.share(Route::Fetch, false, now), "nothing else waits");
+    assert_eq!(both.fetched(), both.begun.len());
+    assert!(
+        both.fetched() >= 290 * 5,
+        "{} in five minutes",
+        both.fetched()
+    );
+}
+
+#[test]
+fn slow_uploads_leave_a_twentieth_of_the_budget_to_fetching() {
+    let mut both = Both::new(1, 1);
+    // An upload in 20 s; in between they are under way.
+    for step in 0..120_000u64 {
+        let now = ms(7_000 + step * 5);
+        let asks = step % 4000 == 0;
+        if asks && both.pacer.next_upload(now) == Next::Now {
+            both.begin(Route::Deliver, now);
+        }
+        if both.pacer.next_fetch(true, now) == Next::Now {
+            both.begin(Route::Fetch, now);
+        }
+        both.step(now, false, &[]);
+    }
+    let fetched = both.fetched();
+    assert!((140..=160).contains(&fetched), "{fetched} in ten minutes");
+}
+
+#[test]
+fn whoever_comes_and_goes_the_budget_is_kept_and_nobody_waits_for_ever() {
+    for seed in 0..60 {
+        let fetches = 1 + seed as usize % 4;
+        let mut both = Both::new(seed, fetches);
+        let (mut uploads, mut wants) = (true, vec![true; fetches]);
+        let mut waited = [0u64; 2];
+        for step in 0..40_000u64 {
+            if both.random.u64(0..400) == 0 {
+                uploads = both.random.bool();
+                for wants in &mut wants {
+                    *wants = both.random.bool();
+                }
+            }
+            let now = ms(7_000 + step * 5);
+            if both.random.u64(0..8_000) == 0 {
+                both.pacer.pause(now + SECOND * 3);
+            }
+            let before = both.begun.len();
+            both.step(now, uploads, &wants);
+            for route in &both.begun[before..] {
+                waited[usize::from(*route == Route::Fetch)] = 0;
+            }
+            waited[0] = if uploads { waited[0] + 1 } else { 0 };
+            waited[1] = if wants.contains(&true) {
+                waited[1] + 1
+            } else {
+                0
+            };
+            // 10 s: a pause, an answer and some turns.
+            assert!(
+                waited.iter().all(|steps| *steps < 2000),
+                "seed {seed}: {waited:?}"
+            );
+        }
+        // Four windows were touched.
+        assert!(
+            both.begun.len() <= 1200,
+            "seed {seed}: {}",
+            both.begun.len()
+        );
+    }
 }

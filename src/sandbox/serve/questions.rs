@@ -57,6 +57,7 @@ async fn ask(
     let desk = Desk {
         wire: wire.0,
         place: Place::Fetch,
+        token: None,
         tenant,
         app,
     };

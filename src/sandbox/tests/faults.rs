@@ -39,6 +39,14 @@ async fn a_script_with_one_mistake_is_refused_whole() {
             "rules[0].action",
         ),
         (
+            json!([{"action": "revoke_token", "session": "s1"}]),
+            "rules[0].action",
+        ),
+        (
+            json!([{"action": "expire_mid_body", "route": "token"}]),
+            "rules[0].action",
+        ),
+        (
             json!([{"action": "hold", "route": "token", "sequence": 1}]),
             "rules[0].route",
         ),
@@ -325,4 +333,27 @@ async fn the_documented_script_is_one() {
         .next()
         .unwrap();
     rig.fault(serde_json::from_str(script).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_token_can_be_revoked_by_a_request_or_end_in_its_middle() {
+    let rig = Rig::new().await;
+    for (action, code, expired) in [
+        ("revoke_token", "bad.credentials", 0),
+        ("expire_mid_body", "credentials.expired", 1),
+    ] {
+        let token = rig.token("acme").await;
+        rig.fault(json!([{"after": 1, "action": action}])).await;
+        let chunks: Vec<Value> = (0..3).map(|number| body(number, &[b"bytes"])).collect();
+        let before = rig.deliver(&token, &chunks[0]).await;
+        assert!(before.status < 300, "{before:?}");
+        // Once, and the token stays dead.
+        for chunk in &chunks[1..] {
+            assert_eq!(rig.deliver(&token, chunk).await.said(), (401, code));
+        }
+        assert_eq!(rig.ledger().await["expired_mid_body"], expired);
+        let fresh = rig.token("acme").await;
+        assert!(rig.deliver(&fresh, &chunks[1]).await.status < 300);
+    }
+    assert_eq!(rig.ledger().await["unauthorized"], 4);
 }

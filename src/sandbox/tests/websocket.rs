@@ -298,3 +298,27 @@ async fn a_trouble_belongs_to_a_socket_and_everything_else_does_not() {
         assert_eq!((seen.status, seen.field()), (400, field), "{rule}");
     }
 }
+
+#[tokio::test]
+async fn a_sockets_token_can_be_revoked_by_a_chunk_or_end_in_its_middle() {
+    let rig = Rig::new().await;
+    let mut client = Client::of(&rig).await;
+    client.open(1, "s1").await;
+    rig.fault(json!([{"action": "revoke_token"}, {"action": "expire_mid_body"}]))
+        .await;
+    client.say(chunk(1, "s1", 0, b"zero")).await;
+    let error = client.hear().await;
+    assert_eq!(
+        (&error["status"], &error["code"]),
+        (&json!(401), &json!("bad.credentials"))
+    );
+    let mut client = Client::of(&rig).await;
+    client.open(1, "s1").await;
+    client.say(chunk(1, "s1", 0, b"zero")).await;
+    client.pay(1, b"zer").await;
+    assert_eq!(client.hear().await["closed"], 4401);
+    let ledger = rig.ledger().await;
+    assert_eq!(ledger["expired_mid_body"], 1);
+    assert_eq!(ledger["unauthorized"], 2);
+    assert_eq!(ledger["delivered"], 0);
+}

@@ -210,6 +210,10 @@ impl Conversation {
                 self.wire.cut();
                 Err(Over)
             }
+            Next::Close(code, reason) => {
+                self.close(code, reason).await?;
+                Err(Over)
+            }
             Next::Reauth { accepted } => match self.trouble {
                 Some(Trouble::Reauth(OnReauth::Drop)) => {
                     self.wire.cut();
@@ -362,9 +366,8 @@ async fn work(app: &Arc<App>, tenant: &str, whole: Whole) -> Worked {
             store(app, tenant, whole).await;
             Worked::Cut
         }
-        None | Some(Action::ResetMidBody | Action::Socket(_)) => {
-            Worked::Answer(store(app, tenant, whole).await)
-        }
+        // The others have acted before the payload came, or act on sockets.
+        _ => Worked::Answer(store(app, tenant, whole).await),
     }
 }
 

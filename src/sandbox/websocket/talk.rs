@@ -15,12 +15,15 @@ use crate::sandbox::tenant::Place;
 use crate::sandbox::upload::{self, Upload};
 use crate::sandbox::world::Standing;
 
-use super::words::message;
+use super::trouble::AtHalf;
+use super::words::{channel, in_progress, message};
 
 /// With its head.
 const FRAME_MAX: usize = 64 * 1024;
 const FRAME_HEAD: usize = 4;
 const CHANNELS_MAX: usize = 1024;
+/// The close code that stands for a 401.
+const CREDENTIALS_ENDED: u16 = 4401;
 
 /// What a message leads to.
 pub(super) enum Next {
@@ -33,6 +36,8 @@ pub(super) enum Next {
     },
     /// A fault: the connection ends in the middle of a chunk.
     Cut,
+    /// The socket ends in order, with this code and reason.
+    Close(u16, &'static str),
 }
 
 /// The sender keeps to another protocol: the socket ends with 1002.
@@ -62,7 +67,7 @@ enum State {
 struct Receiving {
     upload: Upload,
     bytes: usize,
-    cut_at: Option<usize>,
+    at_half: Option<AtHalf>,
     mark: InProgress,
 }
 
@@ -207,8 +212,8 @@ impl Talk {
         let tenant = self.tenant.clone();
         self.app.world().arrived(Some(&tenant), Place::Deliver, now);
         let read = self.admit(message, &known, number);
-        let (upload, cut_at) = match read {
-            Ok(Admitted::New(upload, cut_at)) => (upload, cut_at),
+        let (upload, at_half) = match read {
+            Ok(Admitted::New(upload, at_half)) => (upload, at_half),
             Ok(Admitted::Known(reply)) | Err(reply) => {
                 return Ok(Next::Say(self.refuse(number, reply)));
             }
@@ -222,7 +227,7 @@ impl Talk {
         open.state = State::Receiving(Box::new(Receiving {
             upload,
             bytes,
-            cut_at: cut_at.then_some(bytes / 2),
+            at_half,
             mark,
         }));
         Ok(Next::Nothing)
@@ -252,9 +257,15 @@ impl Talk {
             session: None,
             sequences: None,
         };
-        let cut = match app.pick(Phase::Head, subject) {
+        let at_half = match app.pick(Phase::Head, subject) {
             Some(Action::Answer(reply)) => return Err(reply),
-            action => action == Some(Action::ResetMidBody),
+            Some(Action::RevokeToken) => {
+                app.world().revoke(token);
+                return Err(deliver::unauthorized(&Standing::Revoked));
+            }
+            Some(Action::ResetMidBody) => Some(AtHalf::Cut),
+            Some(Action::ExpireMidBody) => Some(AtHalf::Expire),
+            _ => None,
         };
         let mut world = app.world();
         let place = (upload.host.clone(), upload.session.clone());
@@ -267,7 +278,7 @@ impl Talk {
             deliver::check(&mut world, &self.tenant, &upload)?;
             return deliver::accept(&mut world, &self.tenant, &upload).map(Admitted::Known);
         }
-        Ok(Admitted::New(upload, cut))
+        Ok(Admitted::New(upload, at_half))
     }
 
     /// Whether the token that covers the socket allows a delivery.
@@ -314,11 +325,9 @@ impl Talk {
             )));
         }
         arrived.extend_from_slice(payload);
-        if receiving
-            .cut_at
-            .is_some_and(|cut_at| arrived.len() >= cut_at)
-        {
-            return Ok(Next::Cut);
+        let half = arrived.len() >= receiving.bytes / 2;
+        if let Some(fault) = receiving.at_half.filter(|_| half) {
+            return Ok(self.fail(fault));
         }
         if arrived.len() < receiving.bytes {
             return Ok(Next::Nothing);
@@ -331,6 +340,18 @@ impl Talk {
             upload: whole.upload,
             mark: whole.mark,
         })))
+    }
+
+    fn fail(&self, fault: AtHalf) -> Next {
+        match fault {
+            AtHalf::Cut => Next::Cut,
+            AtHalf::Expire => {
+                let mut world = self.app.world();
+                world.expire_mid_body(Some(&self.token));
+                world.counters(Some(&self.tenant)).unauthorized += 1;
+                Next::Close(CREDENTIALS_ENDED, "the token has expired")
+            }
+        }
     }
 
     /// The answer to a chunk that was worked on; `None` if its channel has ended meanwhile.
@@ -361,23 +382,8 @@ impl Talk {
 }
 
 enum Admitted {
-    /// And whether the connection is to be cut in its middle.
-    New(Upload, bool),
+    /// And what goes wrong in its middle.
+    New(Upload, Option<AtHalf>),
     /// Every part was stored before.
     Known(Reply),
-}
-
-fn channel(fields: &Fields<'_>) -> Result<u32, Breach> {
-    let number = fields
-        .count("channel")
-        .map_err(|reply| Breach(reply.message()))?;
-    u32::try_from(number)
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or_else(|| Breach(format!("{number} is no channel")))
-}
-
-fn in_progress(session: &str) -> Reply {
-    let message = format!("Session {session} has an unpersisted chunk on another channel.");
-    Reply::error(409, "request.in.progress", &message)
 }

@@ -35,6 +35,14 @@ pub(in crate::sandbox) enum Deed {
     Deaf,
 }
 
+/// What a rule for deliveries does after half of a chunk's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtHalf {
+    Cut,
+    /// The token that covers the socket ends, and the socket with it.
+    Expire,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum OnReauth {
     Drop,

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::sandbox::fields::Fields;
 use crate::sandbox::reply::{Content, Reply};
 use crate::sandbox::world::World;
+
+use super::talk::Breach;
 
 /// What `reply` says to a chunk of `tenant` on `channel`, under the socket's token.
 pub(super) fn message(
@@ -42,4 +45,19 @@ pub(super) fn message(
         message["limits"] = limits;
     }
     message
+}
+
+pub(super) fn channel(fields: &Fields<'_>) -> Result<u32, Breach> {
+    let number = fields
+        .count("channel")
+        .map_err(|reply| Breach(reply.message()))?;
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| Breach(format!("{number} is no channel")))
+}
+
+pub(super) fn in_progress(session: &str) -> Reply {
+    let message = format!("Session {session} has an unpersisted chunk on another channel.");
+    Reply::error(409, "request.in.progress", &message)
 }

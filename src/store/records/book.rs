@@ -14,12 +14,12 @@ use replay::{Replayed, count, damage};
 
 use super::log::{Log, Place};
 use super::table::{self, Key, RECORDINGS_MAX, Table};
-use super::types::{Entry, Job, Listing, OpenSession, Part, Recording, RecordingFilter, Wanted};
+use super::types::{
+    Counted, Entry, Job, Listing, OpenSession, Part, Recording, RecordingFilter, Wanted,
+};
 use super::{Listed, RecordsError};
 use crate::disk::Disk;
-use crate::model::{
-    RecordingCounts, RecordingId, RecordingState, SessionId, SessionKey, TenantId, Timestamp,
-};
+use crate::model::{RecordingCounts, RecordingId, RecordingState, SessionKey, TenantId, Timestamp};
 use crate::store::types::Damage;
 
 /// What an open session takes of a fresh file, about.
@@ -318,25 +318,22 @@ impl Book {
         self.put(current)
     }
 
-    pub fn ended(
-        &self,
-        tenant: &TenantId,
-        idle: Duration,
-        now: Timestamp,
-    ) -> (Vec<SessionId>, Option<Timestamp>) {
-        let mut ended = Vec::new();
+    pub fn counted(&self, tenant: &TenantId, idle: Duration, now: Timestamp) -> Counted {
+        let (mut ended, mut open) = (Vec::new(), Vec::new());
         let mut next: Option<Timestamp> = None;
-        for open in self.sessions.values().filter(|open| open.tenant == *tenant) {
-            let idle_at = open.at.saturating_add(idle);
-            if open.last || idle_at <= now {
-                ended.push(open.session.clone());
+        for counted in self.sessions.values().filter(|of| of.tenant == *tenant) {
+            let idle_at = counted.at.saturating_add(idle);
+            if counted.last || idle_at <= now {
+                ended.push(counted.session.clone());
+            } else {
+                open.push(counted.session.clone());
             }
             if idle_at > now {
                 next = Some(next.map_or(idle_at, |next| next.min(idle_at)));
             }
         }
         ended.sort_unstable();
-        (ended, next)
+        Counted { ended, open, next }
     }
 
     pub fn compare(&mut self, session: &SessionKey, now: Timestamp) -> Result<(), RecordsError> {

@@ -19,11 +19,11 @@ use std::time::Duration;
 
 pub use table::RECORDINGS_MAX;
 pub use tally::Tally;
-pub use types::{Cursor, Job, Listing, Page, Part, Recording, RecordingFilter, Wanted};
+pub use types::{Counted, Cursor, Job, Listing, Page, Part, Recording, RecordingFilter, Wanted};
 
 use super::types::Damage;
 use crate::disk::Disk;
-use crate::model::{RecordingCounts, RecordingId, SessionId, SessionKey, TenantId, Timestamp};
+use crate::model::{RecordingCounts, RecordingId, SessionKey, TenantId, Timestamp};
 use book::Book;
 
 /// Why a recording is not remembered.
@@ -195,14 +195,9 @@ impl Records {
         self.with(|book| book.get(tenant, id))
     }
 
-    /// Sessions that said they ended, or were silent for `idle`; and when to look again.
-    pub fn ended(
-        &self,
-        tenant: &TenantId,
-        idle: Duration,
-        now: Timestamp,
-    ) -> (Vec<SessionId>, Option<Timestamp>) {
-        self.with(|book| book.ended(tenant, idle, now))
+    /// The sessions whose deliveries are counted; those ended that said so in a chunk, or were silent for `idle`.
+    pub fn counted(&self, tenant: &TenantId, idle: Duration, now: Timestamp) -> Counted {
+        self.with(|book| book.counted(tenant, idle, now))
     }
 
     /// A session has ended and owes nothing: its recording is wanted, to be compared.

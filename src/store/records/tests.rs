@@ -210,7 +210,7 @@ fn a_log_that_is_mostly_superseded_is_replaced_and_says_the_same() {
             .page(&RecordingFilter::default(), None, 1000)
             .unwrap();
         assert_eq!(again, listed);
-        let (ended, next) = records.ended(&acme, HOUR, NOW);
+        let Counted { ended, next, .. } = records.counted(&acme, HOUR, NOW);
         assert_eq!(
             (ended.len(), next.is_some()),
             (0, true),
@@ -287,10 +287,10 @@ fn a_session_goes_on_counting_where_it_seemed_to_have_ended() {
     }
     let records = open(dir.path());
     counting(&records);
-    let (ended, _) = records.ended(&acme, HOUR, NOW);
+    let ended = records.counted(&acme, HOUR, NOW).ended;
     assert_eq!(ended.len(), 1);
     records.compare(&session("s1"), NOW).unwrap();
-    assert_eq!(records.ended(&acme, HOUR, NOW), (vec![], None));
+    assert_eq!(records.counted(&acme, HOUR, NOW), Counted::default());
     let own = |records: &Records| records.get(&acme, &id("r-s1")).unwrap().own.unwrap();
     assert_eq!((own(&records).chunks(), own(&records).bytes()), (3, 30));
     // A redriven chunk comes late, and once more after a crash.
@@ -299,7 +299,7 @@ fn a_session_goes_on_counting_where_it_seemed_to_have_ended() {
     counting(&records);
     records.delivered(part("s1", 2, false, NOW));
     let later = NOW.saturating_add(HOUR);
-    let (ended, _) = records.ended(&acme, HOUR, later);
+    let ended = records.counted(&acme, HOUR, later).ended;
     assert_eq!(ended.len(), 1, "by its silence");
     records.compare(&session("s1"), later).unwrap();
     assert_eq!(own(&records).chunks(), 4);

@@ -153,6 +153,16 @@ pub struct OpenSession {
     pub at: Timestamp,
 }
 
+/// The sessions of a tenant whose deliveries are counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// They said so, or were silent for long enough.
+    pub ended: Vec<SessionId>,
+    pub open: Vec<SessionId>,
+    /// When the next will have been silent for long enough.
+    pub next: Option<Timestamp>,
+}
+
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,14 +1,21 @@
 //! What the tests of the real binary stand on: processes that are ended with the test, a sandbox in its own
 //! process, a place (configuration, store, files), a site (both) and one way to wait.
 
+mod account;
+mod cached_disk;
 pub mod canary;
 mod http;
+mod logged_disk;
 mod place;
 mod process;
 mod recording;
+pub mod rig;
 mod sandbox;
 mod site;
 
+pub use account::{Account, Fault};
+pub use cached_disk::{CachedDisk, TOOLS as CACHED_DISK_TOOLS};
+pub use logged_disk::{Crash, LoggedDisk, MARKER_AT, Recording, TOOLS as LOGGED_DISK_TOOLS};
 pub use place::{Place, Told};
 pub use process::{Ended, Process};
 pub use recording::{SESSIONS, film, session_files};

@@ -54,6 +54,14 @@ impl Process {
         Self::with_input(command, Stdio::null())
     }
 
+    /// With this as its standard input.
+    pub fn reading(command: &mut Command, input: Stdio) -> Self {
+        let process = Self::with_input(command, input);
+        // A command holds its standard input until it is dropped.
+        command.stdin(Stdio::null());
+        process
+    }
+
     fn with_input(command: &mut Command, input: Stdio) -> Self {
         let mut child = command
             .stdin(input)
@@ -77,9 +85,7 @@ impl Process {
     /// Given these bytes on standard input, and its end.
     pub fn fed(command: &mut Command, bytes: &[u8]) -> Self {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
-        let process = Self::with_input(command, reader.into());
-        // A command holds its standard input until it is dropped.
-        command.stdin(Stdio::null());
+        let process = Self::reading(command, reader.into());
         // A child that ends early needs no more.
         let _ = writer.write_all(bytes);
         drop(writer);

@@ -4,6 +4,7 @@ use super::{Sent, as_session};
 use crate::auth::{AfterRejection, Rejection, TokenSource};
 use crate::engine::fetch::Shared;
 use crate::engine::fetch::lane::Lane;
+use crate::engine::fetch::pace::Begun;
 use crate::engine::hold::Words;
 use crate::model::{FailureClass, FailureRecord, RecordingFacts, SessionKey, Token};
 use crate::platform::Failure;
@@ -54,9 +55,15 @@ pub async fn ask(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
         Ok(token) => token,
         Err(hold) => return Other::NotHad(Some(Words::new(hold.reason, hold.remedy))),
     };
+    // It cannot wait for its turn: a recording is under way. Another client has a budget of its own.
+    let of_budget = source.client_id() == lane.about.token.client_id();
+    let begun = of_budget.then(|| Begun::unasked(&shared.pace, lane.tenant(), shared.clock.now()));
     let Some(answer) = lane.ask(shared, &sent.job, token.clone()).await else {
         return Other::NotHad(None);
     };
+    if let Some(begun) = begun {
+        begun.heard(&answer.limits, shared.clock.now());
+    }
     let session = as_session(lane, sent);
     match answer.fetched {
         Fetched::One(facts) => {
