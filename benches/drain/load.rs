@@ -1,0 +1,79 @@
+//! What is drained: chunks of equal bytes, of many sessions of one tenant.
+
+use std::io::{self, Read};
+
+use reelay::model::Timestamp;
+use reelay::store::{NewChunk, SequenceChoice};
+
+pub const TENANT: &str = "acme";
+pub const HOST: &str = "bench";
+pub const IN_FLIGHT: usize = 16;
+/// More than requests, so that the pool is the bound and not the order within a session.
+pub const SESSIONS: usize = 64;
+pub const DURATION_MS: u64 = 30_000;
+pub const MEDIA_TYPE: &str = "video/mp4";
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Transport {
+    Json,
+    Binary,
+}
+
+impl Transport {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+/// What is drained.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub transport: Transport,
+    pub chunk: usize,
+    pub chunks: usize,
+    /// The server reads bodies only once so many have begun.
+    pub gather: usize,
+}
+
+/// The same bytes for every chunk, of which none is held in memory.
+pub struct Pattern {
+    at: usize,
+    bytes: usize,
+}
+
+impl Pattern {
+    pub fn of(bytes: usize) -> Self {
+        Self { at: 0, bytes }
+    }
+}
+
+impl Read for Pattern {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = into.len().min(self.bytes - self.at);
+        for (n, byte) in into[..count].iter_mut().enumerate() {
+            *byte = (((self.at + n) * 31) >> 3) as u8;
+        }
+        self.at += count;
+        Ok(count)
+    }
+}
+
+pub fn session_of(n: usize) -> String {
+    format!("s{}", n % SESSIONS)
+}
+
+pub fn new_chunk(n: usize, bytes: usize) -> NewChunk {
+    NewChunk {
+        tenant: TENANT.parse().expect("a name"),
+        session: session_of(n).parse().expect("a name"),
+        sequence: SequenceChoice::Exactly((n / SESSIONS) as u64),
+        started_at: Timestamp(0),
+        duration_ms: DURATION_MS,
+        media_type: MEDIA_TYPE.into(),
+        last: false,
+        length: Some(bytes as u64),
+    }
+}
