@@ -20,6 +20,8 @@ pub enum Sabotage {
     TrustPageCache,
     /// A segment is unlinked before the ledgers know.
     UnlinkFirst,
+    /// A chunk is called moved before its copy is written.
+    MoveBeforeCopy,
     /// A note is not carried over when its segment goes.
     ForgetNotes,
     /// Sessions are forgotten by what the wall clock says.
@@ -40,7 +42,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -49,6 +51,7 @@ impl Sabotage {
         Self::TrustFailedSync,
         Self::TrustPageCache,
         Self::UnlinkFirst,
+        Self::MoveBeforeCopy,
         Self::ForgetNotes,
         Self::AgeByWallClock,
         Self::HangIndex,

@@ -8,6 +8,7 @@ use super::error::EnqueueError;
 use super::frame;
 use super::inner::{Inner, solo_name};
 use super::layout::{BLOCK, Layout};
+use super::producers::Inside;
 use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
@@ -22,7 +23,9 @@ const SEQUENCE_MAX: u64 = 1 << 53;
 const MEDIA_TYPE_MAX: usize = 255;
 
 /// A payload that was read to its end.
-struct Gathered {
+struct Gathered<'a> {
+    /// From here on it is at most a moment until the committer has it.
+    inside: Inside<'a>,
     bytes: u64,
     digest: Digest,
     /// Empty for a solo.
@@ -115,11 +118,11 @@ fn admit(inner: &Inner, chunk: &NewChunk, bytes: u64) -> Result<(), EnqueueError
         .map_err(|full| EnqueueError::Full(*full))
 }
 
-fn gather(
-    inner: &Inner,
+fn gather<'a>(
+    inner: &'a Inner,
     chunk: &NewChunk,
     payload: &mut dyn Read,
-) -> Result<Gathered, EnqueueError> {
+) -> Result<Gathered<'a>, EnqueueError> {
     let inline_max = Layout {
         segment_bytes: inner.settings.segment_bytes,
     }
@@ -131,6 +134,7 @@ fn gather(
         .map_err(EnqueueError::Payload)?;
     if buffer.len() as u64 <= inline_max {
         let gathered = Gathered {
+            inside: inner.commits.producers.enter(),
             bytes: buffer.len() as u64,
             digest: Digest::of(&buffer),
             block_crcs: frame::block_checksums(&buffer),
@@ -138,7 +142,9 @@ fn gather(
             solo: None,
         };
         check_length(inner, chunk, gathered.bytes)?;
-        admit(inner, chunk, gathered.bytes)?;
+        if chunk.length.is_none() {
+            admit(inner, chunk, gathered.bytes)?;
+        }
         return Ok(gathered);
     }
     let solo = super::roll::fresh_nonce();
@@ -166,13 +172,13 @@ fn check_length(inner: &Inner, chunk: &NewChunk, given: u64) -> Result<(), Enque
 }
 
 /// Streams a large payload into its own file, block by block, and makes it durable.
-fn write_solo(
-    inner: &Inner,
+fn write_solo<'a>(
+    inner: &'a Inner,
     chunk: &NewChunk,
     solo: u64,
     mut buffer: Vec<u8>,
     payload: &mut dyn Read,
-) -> Result<Gathered, EnqueueError> {
+) -> Result<Gathered<'a>, EnqueueError> {
     let path: PathBuf = inner.solo_path(solo);
     let file = inner.disk.create(&path).map_err(EnqueueError::Io)?;
     let mut hasher = blake3::Hasher::new();
@@ -212,6 +218,7 @@ fn write_solo(
         .map_err(EnqueueError::Io)?;
     let digest = Digest(*hasher.finalize().as_bytes());
     Ok(Gathered {
+        inside: inner.commits.producers.enter(),
         bytes,
         digest,
         payload: Vec::new(),
@@ -221,7 +228,11 @@ fn write_solo(
 }
 
 /// One commit, or the answer for a sequence that was accepted before.
-fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued, EnqueueError> {
+fn settle(
+    inner: &Inner,
+    chunk: NewChunk,
+    gathered: Gathered<'_>,
+) -> Result<Enqueued, EnqueueError> {
     let sequence = match chunk.sequence {
         SequenceChoice::Exactly(sequence) => sequence,
         SequenceChoice::Next { .. } => 0,
@@ -242,6 +253,7 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
     }
     let replaces = is_damaged(inner, &key);
     let Gathered {
+        inside,
         bytes,
         digest,
         payload,
@@ -267,7 +279,9 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
         replaces,
     };
     let answer = inner.commits.chunk(request)?;
-    match answer.recv().unwrap_or(Err(EnqueueError::Closing))? {
+    let answer = answer.recv();
+    drop(inside);
+    match answer.unwrap_or(Err(EnqueueError::Closing))? {
         Committed::Accepted(sequence) => {
             key.sequence = sequence;
             if replaces && let Err(error) = super::dead::purge_replaced(inner, &key) {

@@ -24,16 +24,21 @@ mod keeper;
 mod layout;
 mod lease;
 mod ledger;
+mod mend;
+mod moving;
 mod notes;
 mod open;
 mod payload;
 mod pins;
 mod plan;
+mod producers;
 mod queue;
+mod reclaim;
 mod record;
 pub mod records;
 mod recover;
 mod reindex;
+mod reserve;
 mod roll;
 mod roster;
 mod running;
@@ -42,6 +47,7 @@ mod segment;
 mod sessions;
 mod tail;
 mod tally;
+mod twins;
 mod types;
 mod view;
 mod word;
@@ -195,6 +201,7 @@ impl Store {
             reason,
         } = hold;
         let until = left.map(|left| Deadline::after(self.inner.clock.as_ref(), left));
+        let _in_order = self.inner.holding.lock().expect("no holder panics");
         self.inner
             .commits
             .note(Note::Hold(Hold {
@@ -208,6 +215,7 @@ impl Store {
 
     /// Forgets a hold durably; one that is not there is no error.
     pub fn remove_hold(&self, key: &HoldKey) -> Result<(), StoreError> {
+        let _in_order = self.inner.holding.lock().expect("no holder panics");
         if !matches!(self.inner.notes().holds.get(key), Some((Some(_), _))) {
             return Ok(());
         }
@@ -355,20 +363,6 @@ impl Store {
         Ok(())
     }
 
-    /// Ends the threads and gives the lock back without any of what [`Self::close`] writes.
-    #[cfg(test)]
-    fn abandon(self) {
-        self.inner.closing.store(true, Ordering::Release);
-        self.inner.commits.close();
-        self.inner.keeper.1.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap()) {
-            thread.join().unwrap();
-        }
-        // sled must be dropped before its directory is opened again in this process; its mark stays "in use".
-        let _ = self.inner.index.close(0);
-        self.inner.lock.unlock().unwrap();
-    }
-
     fn settle_files(&self) -> io::Result<()> {
         let inner = &self.inner;
         let former = inner.active.lock().expect("no holder panics").take();
@@ -379,6 +373,7 @@ impl Store {
         }
         keeper::round(inner)?;
         keeper::keep_records(inner);
+        reserve::drop_if_unneeded(inner);
         let edition = inner.ledger.lock().expect("no holder panics").edition;
         if former.is_some() || edition == 0 {
             roll::write_ledger(inner)?;

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 /// The defect, the file of the test that provokes it, and that test's name.
-const CONTROLS: [(&str, &str, &str); 16] = [
+const CONTROLS: [(&str, &str, &str); 17] = [
     ("SkipSync", MODEL, EVERY_DEFECT),
     ("AckBeforeSync", MODEL, EVERY_DEFECT),
     ("ForgetWord", MODEL, EVERY_DEFECT),
     ("TrustFailedSync", MODEL, EVERY_DEFECT),
     ("TrustPageCache", MODEL, EVERY_DEFECT),
     ("UnlinkFirst", MODEL, EVERY_DEFECT),
+    ("MoveBeforeCopy", MODEL, EVERY_DEFECT),
     ("ForgetNotes", MODEL, EVERY_DEFECT),
     (
         "SkipBlockChecksum",

@@ -3,9 +3,13 @@
 mod confirming;
 mod damage;
 mod faults;
+mod holds;
 mod housekeeping;
 mod model;
+mod moving;
 mod remembering;
+mod reserve;
+mod sharing;
 mod support;
 
 use std::time::Duration;

@@ -99,8 +99,13 @@ impl Sandbox {
 
     /// Since [`Sandbox::count_requests`].
     pub fn requests(&self) -> u64 {
+        self.asked(0)
+    }
+
+    /// How often a rule was asked.
+    pub fn asked(&self, rule: usize) -> u64 {
         let rules = self.json("GET", "/_sandbox/faults", &Value::Null);
-        let asked = rules["rules"][0]["asked"].as_u64();
+        let asked = rules["rules"][rule]["asked"].as_u64();
         asked.unwrap_or_else(|| panic!("{rules}"))
     }
 
