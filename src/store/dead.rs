@@ -56,7 +56,7 @@ fn letter(inner: &Inner, key: &ChunkKey, burial: &BurialRef) -> Result<DeadLette
     })
 }
 
-fn history(inner: &Inner, burial: &BurialRef) -> Vec<FailureRecord> {
+pub fn history(inner: &Inner, burial: &BurialRef) -> Vec<FailureRecord> {
     let slot = inner.slot(burial.note.segment);
     let head = slot.and_then(|slot| slot.segment.read_frame(burial.note.start).ok());
     match head.map(|head| Note::decode(&head.record)) {

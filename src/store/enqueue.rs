@@ -10,7 +10,7 @@ use super::inner::{Inner, solo_name};
 use super::layout::{BLOCK, Layout};
 use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
-use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
+use super::types::{Enqueued, NewChunk, Origin, Outcome, SequenceChoice};
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest, SessionKey};
 
 /// How long a digest is waited for before the answer is "cannot tell".
@@ -34,12 +34,13 @@ struct Gathered {
 pub fn enqueue(
     inner: &Inner,
     chunk: NewChunk,
+    origin: Option<Origin>,
     payload: &mut dyn Read,
 ) -> Result<Enqueued, EnqueueError> {
     check(inner, &chunk)?;
     let gathered = gather(inner, &chunk, payload)?;
     let solo = gathered.solo;
-    let answer = settle(inner, chunk, gathered);
+    let answer = settle(inner, chunk, origin, gathered);
     let accepted = matches!(
         &answer,
         Ok(Enqueued {
@@ -221,7 +222,12 @@ fn write_solo(
 }
 
 /// One commit, or the answer for a sequence that was accepted before.
-fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued, EnqueueError> {
+fn settle(
+    inner: &Inner,
+    chunk: NewChunk,
+    origin: Option<Origin>,
+    gathered: Gathered,
+) -> Result<Enqueued, EnqueueError> {
     let sequence = match chunk.sequence {
         SequenceChoice::Exactly(sequence) => sequence,
         SequenceChoice::Next { .. } => 0,
@@ -248,9 +254,10 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
         block_crcs,
         solo,
     } = gathered;
+    let accepted_at = origin.as_ref().map(|origin| origin.accepted_at);
     let meta = ChunkMeta {
         key: key.clone(),
-        host: inner.settings.host.clone(),
+        host: origin.map_or_else(|| inner.settings.host.clone(), |origin| origin.host),
         started_at: chunk.started_at,
         duration_ms: chunk.duration_ms,
         media_type: chunk.media_type,
@@ -265,6 +272,7 @@ fn settle(inner: &Inner, chunk: NewChunk, gathered: Gathered) -> Result<Enqueued
         payload,
         solo,
         replaces,
+        accepted_at,
     };
     let answer = inner.commits.chunk(request)?;
     match answer.recv().unwrap_or(Err(EnqueueError::Closing))? {

@@ -16,6 +16,7 @@ mod fsck;
 mod group;
 mod head;
 mod header;
+mod holds;
 mod index;
 mod inner;
 mod intervals;
@@ -42,6 +43,7 @@ mod segment;
 mod sessions;
 mod tail;
 mod tally;
+mod transfer;
 mod types;
 mod view;
 mod word;
@@ -54,6 +56,7 @@ pub use confirm::{ConfirmPlace, Confirming};
 pub use dead::DeadPayload;
 pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;
+pub use transfer::{ExportError, Exported, ImportError, ImportFault, Imported, Refused};
 pub use types::{
     Damage, DeadFilter, DeadLetter, Ending, Enqueued, FsckReport, Head, HoldKey, IndexCheck,
     NewChunk, Outcome, Promotion, Redriven, SequenceChoice, SessionFilter, SessionList,
@@ -65,13 +68,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crate::clock::{Clock, Deadline};
+use crate::clock::Clock;
 use crate::disk::{Disk, RealDisk};
 use crate::model::{ChunkKey, FailureRecord, SessionKey, TenantId, Timestamp};
 use inner::{Inner, index_lost};
-use record::{Hold, Note};
 
 /// The open store. Cheap to clone. [`Store::close`] ends it in order; a store that is merely dropped ends like a killed
 /// process, which costs the next open some time and nothing else.
@@ -127,7 +128,7 @@ impl Store {
         chunk: NewChunk,
         payload: &mut dyn Read,
     ) -> Result<Enqueued, EnqueueError> {
-        enqueue::enqueue(&self.inner, chunk, payload)
+        enqueue::enqueue(&self.inner, chunk, None, payload)
     }
 
     /// Calls `wake` from the store's threads when sessions got work; it must not block. The first one stays.
@@ -186,59 +187,9 @@ impl Store {
         dead::payload(&self.inner, key)
     }
 
-    /// Keeps a hold durably under its key, replacing the former one.
-    pub fn put_hold(&self, hold: StoredHold) -> Result<(), StoreError> {
-        let StoredHold {
-            key,
-            set_at,
-            left,
-            reason,
-        } = hold;
-        let until = left.map(|left| Deadline::after(self.inner.clock.as_ref(), left));
-        self.inner
-            .commits
-            .note(Note::Hold(Hold {
-                key,
-                set_at,
-                until,
-                reason,
-            }))
-            .map(drop)
-    }
-
-    /// Forgets a hold durably; one that is not there is no error.
-    pub fn remove_hold(&self, key: &HoldKey) -> Result<(), StoreError> {
-        if !matches!(self.inner.notes().holds.get(key), Some((Some(_), _))) {
-            return Ok(());
-        }
-        self.inner
-            .commits
-            .note(Note::HoldEnd(key.clone()))
-            .map(drop)
-    }
-
     /// What is known of recordings.
     pub fn records(&self) -> &records::Records {
         &self.inner.records
-    }
-
-    /// The holds in force; those whose time is over are left out.
-    pub fn holds(&self) -> Vec<StoredHold> {
-        let clock = self.inner.clock.as_ref();
-        let notes = self.inner.notes();
-        let holds = notes
-            .holds
-            .values()
-            .filter_map(|(hold, _)| hold.as_ref())
-            .map(|hold| StoredHold {
-                key: hold.key.clone(),
-                set_at: hold.set_at,
-                left: hold.until.map(|until| until.left(clock)),
-                reason: hold.reason.clone(),
-            });
-        holds
-            .filter(|hold| hold.left != Some(Duration::ZERO))
-            .collect()
     }
 
     /// Says that a session will get nothing more; durable when it returns. What comes all the same is late capture: it

@@ -9,7 +9,7 @@ use super::durable::Stage;
 use super::error::{EnqueueError, Latched, StoreError};
 use super::record::Note;
 use super::types::SequenceChoice;
-use crate::model::{ChunkMeta, TenantId};
+use crate::model::{ChunkMeta, TenantId, Timestamp};
 
 /// A commit takes at most so much.
 const COMMIT_BYTES: u64 = 4 << 20;
@@ -29,6 +29,8 @@ pub struct ChunkRequest {
     pub solo: Option<u64>,
     /// The stored bytes of this very key are damaged: these take their place.
     pub replaces: bool,
+    /// When another host accepted it; `None`: now.
+    pub accepted_at: Option<Timestamp>,
 }
 
 /// What became of a chunk request.

@@ -44,6 +44,12 @@ pub struct NewChunk {
     pub length: Option<u64>,
 }
 
+/// Where and when a chunk was accepted first, if another host did that.
+pub struct Origin {
+    pub host: HostName,
+    pub accepted_at: Timestamp,
+}
+
 /// How a chunk gets its sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceChoice {

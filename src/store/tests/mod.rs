@@ -7,6 +7,7 @@ mod housekeeping;
 mod model;
 mod remembering;
 mod support;
+mod transfer;
 
 use std::time::Duration;
 
