@@ -25,6 +25,7 @@ mod keeper;
 mod layout;
 mod lease;
 mod ledger;
+mod lock;
 mod notes;
 mod open;
 mod payload;

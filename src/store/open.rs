@@ -1,9 +1,8 @@
 //! Opening: lock, ledger, segments, notes, index, in this order; then the threads.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -15,6 +14,7 @@ use super::inner::{Inner, SegmentSlot, solo_name};
 use super::inventory::{Inventory, inventory};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Closed, Ledger, LedgerError};
+use super::lock::take_lock;
 use super::notes::{BurialRef, Notes};
 use super::queue::{CommitQueue, NoteAt};
 use super::record::{Location, Note};
@@ -23,14 +23,12 @@ use super::reindex::{clean_mark, load_delays, name_the_nameless, open_index, reb
 use super::segment::Segment;
 use super::sessions::Arrivals;
 use super::tail;
-use super::types::Settings;
+use super::types::{Damage, Settings};
 use super::word::{Slot, Word};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::model::{ChunkState, DeadReason, Timestamp};
 use crate::sabotage::stop_at;
-
-const LOCK: &str = "lock";
 
 /// Opens the store; its threads are not started yet.
 pub fn open(
@@ -49,7 +47,8 @@ pub fn open(
     let lock = take_lock(dir)?;
     let segments_dir = dir.join("segments");
     disk.create_dir(&segments_dir).map_err(io_error)?;
-    let mut ledger = read_ledger(disk.as_ref(), dir, &settings)?;
+    let (mut ledger, mut mended) = read_ledger(disk.as_ref(), dir, &settings)?;
+    let ledgers_lost = mended.len() > 1;
     let mut found =
         inventory(&disk, &segments_dir, &mut ledger).map_err(|fault| header_error(dir, fault))?;
     let ends = tail::ends(
@@ -62,8 +61,16 @@ pub fn open(
     .map_err(io_error)?;
     stop_at("reopening");
     let (mut survey, mut notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
-    remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey).map_err(io_error)?;
+    mended.append(&mut survey.mended);
+    remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey, &mut mended)
+        .map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());
+    if ledgers_lost {
+        let reason = "both ledger files are damaged; written anew, without what was retired";
+        found
+            .damage
+            .push(Damage::at("ledger.a, ledger.b", 0, reason));
+    }
 
     let mark = clean_mark(&found, &ends, &ledger);
     let arrivals = Arc::new(Arrivals::default());
@@ -119,6 +126,7 @@ pub fn open(
         closing: AtomicBool::new(false),
         keeper: (Mutex::new(()), Condvar::new()),
         damage: Mutex::new(found.damage),
+        mended: Mutex::new(mended),
         burials_owed: Mutex::new(burials),
         purges_owed: Mutex::default(),
         unlinking: Mutex::default(),
@@ -152,56 +160,12 @@ fn check(dir: &Path, settings: &Settings) -> Result<(), OpenError> {
     })
 }
 
-fn take_lock(dir: &Path) -> Result<File, OpenError> {
-    let io_error = |source| OpenError::Io {
-        path: dir.to_owned(),
-        source,
-    };
-    let path = dir.join(LOCK);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io_error)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Whatever stands there is only for the message.
-            let _ = (&mut file).take(200).read_to_string(&mut holder);
-            let pid = holder
-                .split_whitespace()
-                .next()
-                .and_then(|pid| pid.parse().ok());
-            let holder = match (pid, holder.split_once(' ')) {
-                (Some(pid), Some((_, command))) => format!("{} (pid {pid})", command.trim()),
-                _ => "another process".to_owned(),
-            };
-            return Err(OpenError::Held {
-                path: dir.to_owned(),
-                holder,
-                pid,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(io_error(error)),
-    }
-    // The first bare word: options and their values have dashes, dots, slashes or digits.
-    let is_word = |text: &String| text.chars().all(|c| c.is_ascii_lowercase());
-    let command = std::env::args().skip(1).find(is_word).unwrap_or_default();
-    let line = format!("{} worker {}\n", std::process::id(), command.escape_debug());
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(line.as_bytes()));
-    // On a full disk the name of the holder is not worth a failure.
-    drop(written);
-    Ok(file)
-}
-
-fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledger, OpenError> {
+/// The ledger, and which of its files is to be written anew.
+fn read_ledger(
+    disk: &dyn Disk,
+    dir: &Path,
+    settings: &Settings,
+) -> Result<(Ledger, Vec<Damage>), OpenError> {
     let found = Ledger::read(disk, dir).map_err(|error| match error {
         LedgerError::Io(source) => OpenError::Io {
             path: dir.to_owned(),
@@ -213,9 +177,12 @@ fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledge
             known: FORMAT,
         },
     })?;
-    for name in found.damaged {
-        tracing::error!(file = name, "ledger file is damaged; the other one serves");
-    }
+    let mended = found.damaged.into_iter().map(|name| {
+        tracing::error!(file = name, "ledger file is damaged");
+        let reason = "a ledger file is damaged; the other one serves, and it is written anew";
+        Damage::at(name, 0, reason)
+    });
+    let mended = mended.collect();
     let mut ledger = found.ledger;
     match &ledger.host {
         Some(pinned) if *pinned != settings.host => {
@@ -228,7 +195,7 @@ fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledge
         Some(_) => {}
         None => ledger.host = Some(settings.host.clone()),
     }
-    Ok(ledger)
+    Ok((ledger, mended))
 }
 
 fn header_error(dir: &Path, fault: HeaderFault) -> OpenError {
@@ -254,6 +221,7 @@ fn read_segments(
 ) -> io::Result<(Survey, Notes)> {
     let mut survey = recover::survey(&found.segments, ends, ledger)?;
     let mut changed = false;
+    let mended = std::mem::take(&mut survey.mended);
     for (at, word) in &survey.rewrite {
         found.segments[&at.segment]
             .0
@@ -276,6 +244,7 @@ fn read_segments(
         // replaces. The words are right now; look again.
         survey = recover::survey(&found.segments, ends, ledger)?;
     }
+    survey.mended = mended;
     let mut notes = Notes::default();
     for (note, at) in std::mem::take(&mut survey.notes) {
         if let Note::Bury(burial) = &note {
@@ -363,6 +332,7 @@ fn remove_orphan_solos(
     dir: &Path,
     found: &Inventory,
     survey: &Survey,
+    mended: &mut Vec<Damage>,
 ) -> io::Result<()> {
     // While a segment cannot be read, nobody knows which files its chunks name.
     if !found.damage.is_empty() || !survey.damage.is_empty() {
@@ -374,6 +344,8 @@ fn remove_orphan_solos(
         .filter(|solo| !survey.solos.contains(solo))
     {
         disk.remove(&dir.join(solo_name(*solo)))?;
+        let reason = "no frame names this payload file; removed";
+        mended.push(Damage::at(solo_name(*solo), 0, reason));
     }
     Ok(())
 }

@@ -257,6 +257,30 @@ pub struct Damage {
     pub reason: String,
 }
 
+impl Damage {
+    /// Of a place that no one chunk has to itself.
+    pub fn at(place: impl Into<String>, offset: u64, reason: impl Into<String>) -> Self {
+        Self {
+            segment: place.into(),
+            offset,
+            tenant: None,
+            session: None,
+            sequence: None,
+            reason: reason.into(),
+        }
+    }
+
+    #[must_use]
+    pub fn of(self, key: Option<&ChunkKey>) -> Self {
+        Self {
+            tenant: key.map(|key| key.tenant.clone()),
+            session: key.map(|key| key.session.clone()),
+            sequence: key.map(|key| key.sequence),
+            ..self
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IndexCheck {
@@ -268,6 +292,9 @@ pub enum IndexCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FsckReport {
     pub damaged: Vec<Damage>,
+    /// What did not read back and was made right, by this or by the opening before it; nothing is owed because of it.
+    #[serde(default)]
+    pub repaired: Vec<Damage>,
     pub balance: Balance,
     pub index: IndexCheck,
     pub segments: u64,

@@ -3,6 +3,7 @@
 mod confirming;
 mod damage;
 mod faults;
+mod fsck;
 mod housekeeping;
 mod model;
 mod remembering;
