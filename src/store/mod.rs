@@ -13,6 +13,8 @@ mod enqueue;
 mod error;
 mod frame;
 mod fsck;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod group;
 mod head;
 mod header;

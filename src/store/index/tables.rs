@@ -335,3 +335,9 @@ impl Tables {
         Ok(())
     }
 }
+/// For the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(sealed: &[u8]) {
+    let body = unseal(sealed).unwrap_or_default();
+    drop(record::decode::<Retry>(VERSION, body, record::RECORD_MAX));
+}

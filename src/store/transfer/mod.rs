@@ -39,3 +39,23 @@ impl Store {
         import::import(&self.inner, from, seen)
     }
 }
+
+/// For the fuzzer: a stream as it is, and one whose frames check.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(bytes: &[u8]) {
+    let read = |mut bytes: &[u8]| -> Result<u64, wire::Fault> {
+        let mut reader = wire::Reader::begin(&mut bytes)?;
+        let mut entries = 0;
+        loop {
+            let entry = reader.entry()?;
+            entries += 1;
+            match entry {
+                wire::Entry::Chunk(chunk) => reader.payload(&chunk).finish()?,
+                wire::Entry::End(_) => return reader.expect_end().map(|()| entries),
+                _ => {}
+            }
+        }
+    };
+    drop(read(bytes));
+    drop(read(&wire::mended(bytes)));
+}
