@@ -12,6 +12,12 @@ TOOLS=(
     strace:strace            # what is synced, and when
     systemd-analyze:systemd  # verifies the units
     faketime:faketime        # sets the clock of one process
+    nbdkit:nbdkit            # a disk with a volatile cache, and one that fails
+    nbdfuse:libnbd-bin       # makes a file of it
+    qemu-storage-daemon:qemu-system-common # writes down what a disk is told
+    mke2fs:e2fsprogs         # small filesystems
+    mkfs.btrfs:btrfs-progs   # with a quota
+    prlimit:util-linux       # takes descriptors away
 )
 
 for tool in cargo cargo-fmt cargo-clippy; do

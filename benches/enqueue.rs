@@ -4,8 +4,10 @@
 //! Expected: at 64 KiB the limit is some 1000 MB/s on a fast virtual disk; reading, checksumming (CRC-32 and BLAKE3) and copying
 //! cost about 0.5 ms a MB on one core, so a ratio of 0.7 to 0.9 would be good. Pairs alternate, medians are compared.
 //!
+//! One producer alone is held against the same bytes with a sync for each, at 256 KiB and 1 MiB.
+//!
 //! `cargo bench` runs it; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_PAIRS` the pairs;
-//! `REELAY_BENCH_KIB` one size of chunk instead of all.
+//! `REELAY_BENCH_KIB` one size of chunk instead of all; `REELAY_BENCH_PRODUCERS` only as many, 16 or 1.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -19,7 +21,15 @@ use reelay::model::Timestamp;
 use reelay::sabotage::Sabotaged;
 use reelay::store::{NewChunk, SequenceChoice, Settings, Store};
 
-const PRODUCERS: usize = 16;
+/// How many producers, chunks of how many KiB, and how many of them the limit syncs at once.
+const LINES: [(usize, usize, usize); 6] = [
+    (16, 64, 16),
+    (16, 256, 16),
+    (16, 1024, 16),
+    (16, 8192, 4),
+    (1, 256, 1),
+    (1, 1024, 1),
+];
 const TOTAL: usize = 256 << 20;
 
 fn main() {
@@ -29,25 +39,25 @@ fn main() {
     }
     let base = std::env::var_os("REELAY_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let pairs = number("REELAY_BENCH_PAIRS").unwrap_or(9);
+    println!("enqueue of {} MiB, {pairs} pairs", TOTAL >> 20);
     println!(
-        "enqueue of {} MiB by {PRODUCERS} producers, {pairs} pairs",
-        TOTAL >> 20
-    );
-    println!(
-        "{:>9} {:>12} {:>12} {:>7} {:>11} {:>11}  ratios",
-        "chunk", "limit MB/s", "reelay MB/s", "ratio", "CPU s/GB", "limit's"
+        "{:>9} {:>9} {:>12} {:>12} {:>7} {:>11} {:>11}  ratios",
+        "producers", "chunk", "limit MB/s", "reelay MB/s", "ratio", "CPU s/GB", "limit's"
     );
     let only = number("REELAY_BENCH_KIB");
-    let sizes = [64, 256, 1024, 8192].into_iter();
-    for chunk in sizes.filter(|kib| only.is_none_or(|only| only == *kib)) {
-        let chunk = chunk << 10;
+    let many = number("REELAY_BENCH_PRODUCERS");
+    let wanted = LINES.into_iter().filter(|(producers, kib, _)| {
+        only.is_none_or(|only| only == *kib) && many.is_none_or(|many| many == *producers)
+    });
+    for (producers, kib, commit) in wanted {
+        let chunk = kib << 10;
         let payload: Vec<u8> = (0..chunk).map(|n| ((n * 31) >> 3) as u8).collect();
         let mut limits = Vec::new();
         let mut ours = Vec::new();
         let (mut limit_cpu, mut our_cpu) = (Vec::new(), Vec::new());
         for _ in 0..pairs {
-            let plain = append(&base, &payload, false);
-            let preallocated = append(&base, &payload, true);
+            let plain = append(&base, &payload, commit, false);
+            let preallocated = append(&base, &payload, commit, true);
             let limit = if plain.rate > preallocated.rate {
                 plain
             } else {
@@ -55,7 +65,7 @@ fn main() {
             };
             limits.push(limit.rate);
             limit_cpu.push(limit.cpu);
-            let our = enqueue(&base, &payload);
+            let our = enqueue(&base, &payload, producers);
             ours.push(our.rate);
             our_cpu.push(our.cpu);
         }
@@ -67,7 +77,7 @@ fn main() {
         let (limit, our, ratio) = (median(&mut limits), median(&mut ours), median(&mut ratios));
         let spread = format!("{:.2}–{:.2}", ratios[0], ratios[ratios.len() - 1]);
         println!(
-            "{:>6}KiB {limit:>12.0} {our:>12.0} {ratio:>7.2} {:>11.2} {:>11.2}  {spread}",
+            "{producers:>9} {:>6}KiB {limit:>12.0} {our:>12.0} {ratio:>7.2} {:>11.2} {:>11.2}  {spread}",
             chunk >> 10,
             median(&mut our_cpu),
             median(&mut limit_cpu),
@@ -75,8 +85,8 @@ fn main() {
     }
 }
 
-/// Commits of 16 payloads (of 4 from 8 MiB on): one vectored write's worth, then one sync. In MB/s.
-fn append(base: &Path, payload: &[u8], preallocate: bool) -> Run {
+/// Commits of so many payloads: as many writes, then one sync.
+fn append(base: &Path, payload: &[u8], commit: usize, preallocate: bool) -> Run {
     let dir = tempfile::tempdir_in(base).expect("a directory to write in");
     let path = dir.path().join("limit");
     let mut file = File::create(&path).expect("a file");
@@ -88,7 +98,6 @@ fn append(base: &Path, payload: &[u8], preallocate: bool) -> Run {
             .open(&path)
             .expect("the file");
     }
-    let commit = if payload.len() >= 8 << 20 { 4 } else { 16 };
     let began = Began::now();
     let mut at = 0;
     while at < TOTAL {
@@ -105,7 +114,7 @@ fn append(base: &Path, payload: &[u8], preallocate: bool) -> Run {
     began.ended(at)
 }
 
-fn enqueue(base: &Path, payload: &[u8]) -> Run {
+fn enqueue(base: &Path, payload: &[u8], producers: usize) -> Run {
     let dir = tempfile::tempdir_in(base).expect("a directory to write in");
     let settings = Settings {
         segment_bytes: 64 << 20,
@@ -118,10 +127,10 @@ fn enqueue(base: &Path, payload: &[u8]) -> Run {
         sabotaged: Sabotaged::NONE,
     };
     let store = Store::open(dir.path(), settings, Arc::new(SystemClock)).expect("a store");
-    let each = TOTAL / payload.len() / PRODUCERS;
+    let each = TOTAL / payload.len() / producers;
     let began = Began::now();
     std::thread::scope(|scope| {
-        for producer in 0..PRODUCERS {
+        for producer in 0..producers {
             let store = &store;
             scope.spawn(move || {
                 for sequence in 0..each as u64 {
@@ -141,7 +150,7 @@ fn enqueue(base: &Path, payload: &[u8]) -> Run {
             });
         }
     });
-    let run = began.ended(each * PRODUCERS * payload.len());
+    let run = began.ended(each * producers * payload.len());
     store.close().expect("closed");
     run
 }

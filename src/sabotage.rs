@@ -20,6 +20,8 @@ pub enum Sabotage {
     TrustPageCache,
     /// A segment is unlinked before the ledgers know.
     UnlinkFirst,
+    /// A chunk is called moved before its copy is written.
+    MoveBeforeCopy,
     /// A note is not carried over when its segment goes.
     ForgetNotes,
     /// Sessions are forgotten by what the wall clock says.
@@ -34,11 +36,13 @@ pub enum Sabotage {
     DropOnUnauthorized,
     /// An outage uses retries.
     CountOutageAsFailure,
+    /// A request's header is logged with its token.
+    LogHeader,
 }
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -47,6 +51,7 @@ impl Sabotage {
         Self::TrustFailedSync,
         Self::TrustPageCache,
         Self::UnlinkFirst,
+        Self::MoveBeforeCopy,
         Self::ForgetNotes,
         Self::AgeByWallClock,
         Self::HangIndex,
@@ -54,6 +59,7 @@ impl Sabotage {
         Self::PanicIndex,
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,
+        Self::LogHeader,
     ];
 }
 

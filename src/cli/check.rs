@@ -61,43 +61,34 @@ fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
         codes.push(exit::CONFIG);
         findings.extend(secrets.into_iter().map(|finding| bad("secrets", finding)));
     }
-    let access_config = Arc::clone(&config);
-    let access = desk.reach_with(config).reach()?;
-    match access.ask(&Request::Stats {})? {
-        Reply::Stats(snapshot) => {
-            let of_store = store_findings(&snapshot);
-            if of_store
-                .iter()
-                .any(|finding| finding.what == "store" && finding.level == Level::Critical)
-            {
-                codes.push(exit::STORAGE);
-            }
-            if snapshot.total.dead.chunks > 0 || !snapshot.balance.balanced {
-                codes.push(exit::LEFT);
-            }
-            if of_store.iter().any(|finding| {
-                finding.what.starts_with("tenant") && finding.level == Level::Critical
-            }) {
-                codes.push(exit::BLOCKED);
-            }
-            findings.extend(of_store);
-            findings.extend(fit_findings(&access_config, &snapshot));
-        }
-        reply => return Err(odd(&reply)),
-    }
-    // A broken secret would only be reported twice.
-    if args.online && !codes.contains(&exit::CONFIG) {
-        let online = online(access)?;
-        if online
-            .iter()
-            .any(|finding| finding.level == Level::Critical)
-        {
-            codes.push(exit::BLOCKED);
-        }
-        findings.extend(online);
+    // What it finds out is told to the store, so the store is asked afterwards. A broken secret would only be reported twice.
+    let online = if args.online && !codes.contains(&exit::CONFIG) {
+        online(desk.reach_with(Arc::clone(&config)).reach()?)?
     } else {
-        access.close()?;
+        Vec::new()
+    };
+    let access = desk.reach_with(Arc::clone(&config)).reach()?;
+    let snapshot = match access.ask(&Request::Stats {})? {
+        Reply::Stats(snapshot) => snapshot,
+        reply => return Err(odd(&reply)),
+    };
+    access.close()?;
+    let of_store = store_findings(&snapshot);
+    let is_critical = |finding: &Finding| finding.level == Level::Critical;
+    let mut critical = of_store.iter().filter(|finding| is_critical(finding));
+    if critical.clone().any(|finding| finding.what == "store") {
+        codes.push(exit::STORAGE);
     }
+    if snapshot.total.dead.chunks > 0 || !snapshot.balance.balanced {
+        codes.push(exit::LEFT);
+    }
+    if critical.any(|finding| finding.what.starts_with("tenant")) || online.iter().any(is_critical)
+    {
+        codes.push(exit::BLOCKED);
+    }
+    findings.extend(of_store);
+    findings.extend(fit_findings(&config, &snapshot));
+    findings.extend(online);
     Ok((findings, exit::strongest(codes)))
 }
 

@@ -84,17 +84,47 @@ pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
             );
             desk.out.next(&format!("worker tenants resume {tenant}"));
         }
-        Reply::Resumed { tenant, removed } => {
+        Reply::Resumed {
+            tenant,
+            removed,
+            served,
+        } => {
             desk.out.answer(
-                &json!({"tenant": tenant, "paused": false, "removed": removed}),
-                || match removed {
-                    0 => format!("tenant {tenant}: nothing held it"),
-                    _ => format!("tenant {tenant} goes on"),
-                },
+                &json!({"tenant": tenant, "paused": false, "removed": removed, "served": served}),
+                || resumed(&tenant, removed, served),
             );
-            desk.out.next(&format!("worker why {tenant}"));
+            desk.out.next(&if served {
+                format!("worker why {tenant}")
+            } else {
+                "worker run".to_owned()
+            });
         }
         reply => return Err(odd(&reply)),
     }
     Ok(exit::DONE)
+}
+
+/// Without anybody who delivers, nothing goes on yet.
+fn resumed(tenant: &TenantId, removed: usize, served: bool) -> String {
+    match (removed, served) {
+        (0, _) => format!("tenant {tenant}: nothing held it"),
+        (_, true) => format!("tenant {tenant} goes on"),
+        (_, false) => format!("tenant {tenant} goes on as soon as a worker runs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resume_promises_nothing_while_nobody_delivers() {
+        let said = |removed, served| resumed(&"acme".parse().unwrap(), removed, served);
+        assert_eq!(said(1, true), "tenant acme goes on");
+        assert_eq!(
+            said(1, false),
+            "tenant acme goes on as soon as a worker runs"
+        );
+        assert_eq!(said(0, false), "tenant acme: nothing held it");
+    }
 }

@@ -207,7 +207,12 @@ fn resume(holder: &Holder, tenant: TenantId) -> Result<Reply, Refusal> {
             of_tenant.len()
         }
     };
-    Ok(Reply::Resumed { tenant, removed })
+    let served = holder.running.is_some();
+    Ok(Reply::Resumed {
+        tenant,
+        removed,
+        served,
+    })
 }
 
 pub fn why(

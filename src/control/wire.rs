@@ -75,8 +75,16 @@ pub struct DrainSpec {
 pub enum Reply {
     Stats(Box<Snapshot>),
     Why(Box<WhyReply>),
-    Paused { tenant: TenantId, was: bool },
-    Resumed { tenant: TenantId, removed: usize },
+    Paused {
+        tenant: TenantId,
+        was: bool,
+    },
+    Resumed {
+        tenant: TenantId,
+        removed: usize,
+        /// Somebody delivers.
+        served: bool,
+    },
     Dead(Vec<DeadView>),
     Redriven(Moved),
     Purged(Moved),

@@ -105,7 +105,11 @@ impl SimulatedDisk {
         world.names = world.durable_names.clone();
         // Most cuts lose most; some lose little.
         let keep_one_in = [1, 2, 2, 4, 1000][world.random.usize(0..5)];
-        for file in &mut world.files {
+        let named: Vec<usize> = world.names.values().copied().collect();
+        for (inode, file) in world.files.iter_mut().enumerate() {
+            if !named.contains(&inode) {
+                *file = Content::default();
+            }
             for change in std::mem::take(&mut file.waiting) {
                 match change {
                     Change::Resize(length) => file.durable.resize(length as usize, 0),

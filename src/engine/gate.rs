@@ -42,6 +42,12 @@ pub struct Moment {
     pub wall: Timestamp,
 }
 
+impl Moment {
+    pub fn new(now: Instant, wall: Timestamp) -> Self {
+        Self { now, wall }
+    }
+}
+
 /// A failed request, as far as a hold is concerned.
 #[derive(Debug, Clone)]
 pub struct Trial {

@@ -12,7 +12,7 @@ use super::pace::Pacers;
 use super::session::{Session, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
-use crate::model::{ChunkKey, SessionId, SessionKey, TenantId, Timestamp};
+use crate::model::{ChunkKey, SessionId, SessionKey, TenantId};
 use crate::policy::fairness::Fairness;
 use crate::policy::grouping;
 use crate::policy::pacing::Next;
@@ -394,12 +394,6 @@ impl Scheduler {
 /// The session rests: something on this side went wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest(pub std::time::Duration);
-
-impl Moment {
-    pub fn new(now: Instant, wall: Timestamp) -> Self {
-        Self { now, wall }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -107,6 +107,26 @@ mod tests {
     }
 
     #[test]
+    fn offsets_and_leap_seconds_are_read_as_people_and_clocks_write_them() {
+        let read = |text| Timestamp::parse(text).map(|time| time.to_string());
+        for text in [
+            "2026-03-01T10:00:59+01:00",
+            "2026-03-01T10:00:59+0100",
+            "2026-03-01T09:00:59Z",
+            "2026-03-01T09:00:59+0000",
+            "2026-03-01T09:00:59-00:00",
+            // A clock in the leap second stands still.
+            "2026-03-01T09:00:60Z",
+        ] {
+            assert_eq!(
+                read(text).as_deref(),
+                Ok("2026-03-01T09:00:59.000Z"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn json_has_the_text_of_a_time_and_reads_it_back() {
         for time in [
             Timestamp(1_772_359_200_500),

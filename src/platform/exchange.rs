@@ -13,6 +13,7 @@ use super::progress::{Overdue, Progress, Timeouts};
 use super::{Answer, Limits, Target, Verdict};
 use crate::http::Reach;
 use crate::model::{TenantId, Token};
+use crate::sabotage::{Sabotage, Sabotaged};
 
 /// No more of an answer than this is read; a receipt for 64 parts is 10 KiB.
 const ANSWER_LIMIT: usize = 1024 * 1024;
@@ -184,9 +185,13 @@ pub fn authorized(method: Method, url: reqwest::Url, token: &Token) -> Result<Re
         trouble: Trouble::UnsendableToken,
         message: "the token holds characters that no header can carry".into(),
     })?;
-    bearer.set_sensitive(true);
+    let careless = Sabotaged::from_env().is(Sabotage::LogHeader);
+    bearer.set_sensitive(!careless);
     let mut request = Request::new(method, url);
     request.headers_mut().insert(AUTHORIZATION, bearer);
+    if careless {
+        tracing::trace!("request with {:?}", request.headers());
+    }
     Ok(request)
 }
 

@@ -21,6 +21,9 @@ const WINDOW_MIN: Duration = Duration::from_secs(1);
 const EARLY: Duration = Duration::from_millis(1500);
 /// A sliding window forgives nothing, so that requests which overtake each other need room.
 const SLIDING_PART: f64 = 0.985;
+/// Where others spend a sliding window too, everybody slows down from here on as it fills: their plans together are more
+/// than there is, and unlike a fixed window it has no end at which that would come out even.
+const SLIDING_ROOM: f64 = 0.05;
 /// What a plan catches up after its timer.
 const LATE: Duration = Duration::from_millis(50);
 /// Where others spend the same budget, what they may have on the wire unseen: one part in so many stays unspent.
@@ -172,7 +175,11 @@ impl Pacer {
         }
         let speed = self.share.speed();
         if self.slides {
-            return budget.ends.min(after(last, even / speed));
+            let room = match self.share.is_alone() {
+                true => 1.0,
+                false => (usable as f64 / (budget.allowed as f64 * SLIDING_ROOM)).clamp(0.2, 1.0),
+            };
+            return budget.ends.min(after(last, even / (speed * room)));
         }
         let left = budget.ends.saturating_sub(last).as_secs_f64();
         after(last, left / (usable as f64 * speed + 1.0))

@@ -188,7 +188,11 @@ fn read_head(parts: &http::request::Parts, path: Path, now: Duration) -> Head {
         arrived_at: now,
         wall_seconds: wall_seconds(),
         base_url: format!(
-            "http://{}",
+            "{}://{}",
+            match text(&parts.headers, "x-forwarded-proto").as_deref() {
+                Some("https") => "https",
+                _ => "http",
+            },
             text(&parts.headers, "host").unwrap_or_default()
         ),
     }

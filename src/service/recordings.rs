@@ -18,6 +18,22 @@ use crate::platform::fetch::{Archive, HttpArchive, Source};
 use super::Role;
 use super::slots::Slots;
 
+/// A check wants tokens and fetches nothing.
+fn awake<'a>(holder: &'a Holder, role: &'a Role) -> impl Iterator<Item = &'a Tenant> {
+    let tenants = holder.config.tenants.values();
+    tenants.filter(|tenant| {
+        role.command != "check" && role.only.as_ref().is_none_or(|only| *only == tenant.id)
+    })
+}
+
+/// Has what is delivered counted for comparison. Before the first delivery: one that is not counted would be taken for a
+/// difference.
+pub fn count(holder: &Holder, role: &Role) {
+    let compared = awake(holder, role).filter(|tenant| tenant.recordings.verify);
+    let compared = compared.map(|tenant| tenant.id.clone()).collect();
+    holder.store.records().count_for(compared);
+}
+
 /// Starts fetching beside the engine.
 ///
 /// # Errors
@@ -29,12 +45,7 @@ pub fn start(
     engine: &Engine,
     chance: Arc<Chance>,
 ) -> Result<Fetcher, Refusal> {
-    // A check wants tokens and fetches nothing.
-    let awake = |tenant: &&Tenant| {
-        role.command != "check" && role.only.as_ref().is_none_or(|only| *only == tenant.id)
-    };
-    let tenants = holder.config.tenants.values().filter(awake);
-    let lanes = tenants.map(|tenant| {
+    let lanes = awake(holder, role).map(|tenant| {
         Ok(FetchLane {
             source: Arc::new(Source {
                 tenant: tenant.id.clone(),

@@ -87,6 +87,7 @@ pub async fn start(holder: &Holder, role: Role) -> Result<Arc<dyn Running>, Refu
     });
     let lanes: Vec<LaneSettings> = lanes.collect::<Result<_, Refusal>>()?;
     let baseline = (role.command == "drain").then(|| delivered(&holder.store));
+    recordings::count(holder, &role);
     let engine = Engine::start(EngineDeps {
         store: holder.store.clone(),
         lanes,

@@ -40,6 +40,9 @@ impl Inner {
                 ));
             }
         }
+        if self.reserve.is_spent() {
+            return refuse(format!("no space left on {}", self.dir.display()));
+        }
         let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
         if free < settings.min_free_bytes.saturating_add(bytes) {
             return refuse(format!(

@@ -41,6 +41,7 @@ pub fn run(inner: &Inner) {
 fn serve(inner: &Inner) {
     let mut active: Option<Active> = None;
     let mut backlog = VecDeque::new();
+    let mut sync = false;
     let mut retry = Duration::from_millis(100);
     loop {
         if inner.latched().is_some() {
@@ -53,7 +54,7 @@ fn serve(inner: &Inner) {
                     retry = Duration::from_millis(100);
                 }
                 Err(_) => {
-                    let Some(taken) = inner.commits.take(&inner.stage, Some(retry)) else {
+                    let Some(taken) = inner.commits.take_latched(retry) else {
                         return;
                     };
                     refuse_latched(inner, taken);
@@ -63,8 +64,8 @@ fn serve(inner: &Inner) {
             }
         }
         if backlog.is_empty() {
-            match inner.commits.take(&inner.stage, None) {
-                Some(taken) => backlog = taken,
+            match inner.commits.take(&inner.stage, inner.clock.as_ref()) {
+                Some(batch) => (backlog, sync) = (batch.requests, batch.sync),
                 None => return,
             }
         }
@@ -73,6 +74,9 @@ fn serve(inner: &Inner) {
             return;
         }
         backlog = commit(inner, &mut active, backlog);
+        if sync && backlog.is_empty() {
+            durable::begin_sync(inner);
+        }
         if inner.latched().is_some() {
             refuse_latched(inner, std::mem::take(&mut backlog));
         }
@@ -102,7 +106,7 @@ fn commit(
         return rest;
     }
     let current = active.as_mut().expect("a plan has a segment");
-    let first_ordinal = current.next_ordinal;
+    let (first_ordinal, from) = (current.next_ordinal, current.end);
     match write(inner, current, &planned) {
         Ok(starts) => {
             for Planned { frame, .. } in &mut planned {
@@ -114,6 +118,7 @@ fn commit(
                 starts,
                 first_ordinal,
                 end: current.end,
+                bytes: current.end - from,
             });
         }
         Err(error) => {
@@ -139,11 +144,18 @@ fn write(inner: &Inner, active: &mut Active, planned: &[Planned]) -> io::Result<
     let mut heads = Vec::with_capacity(planned.len());
     let mut words = Vec::new();
     let mut at = active.end;
-    for (index, Planned { frame, .. }) in planned.iter().enumerate() {
+    for (index, Planned { frame, what }) in planned.iter().enumerate() {
         let mut kind = frame.kind;
         if let Kind::Chunk { ordinal, .. } = &mut kind {
             *ordinal = active.next_ordinal + words.len() as u32;
-            words.push(Word::new(at as u32));
+            let start = at as u32;
+            words.push(match what {
+                What::Copy { source, .. } => Word {
+                    start,
+                    ..source.word
+                },
+                _ => Word::new(start),
+            });
         }
         let ends_commit = index + 1 == planned.len();
         heads.push(frame.encode_as(kind, segment.nonce, at, synced, ends_commit));

@@ -147,6 +147,7 @@ fn turn(
     chunk: &Confirming,
     change: impl FnOnce(Word) -> Word,
 ) -> Result<bool, StoreError> {
+    let _placing = inner.placing.read().expect("no holder panics");
     let Location { segment, ordinal } = chunk.place.0;
     let Some(slot) = inner.slot(segment) else {
         return Ok(false);

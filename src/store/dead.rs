@@ -16,6 +16,7 @@ use crate::model::{ChunkKey, ChunkMeta, ChunkState, FailureRecord};
 
 /// Dead letters that match, in the order of their keys.
 pub fn list(inner: &Inner, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+    let _placing = inner.placing.read().expect("no holder panics");
     let matching: Vec<(ChunkKey, BurialRef)> = {
         let notes = inner.notes();
         let all = notes.burials.iter().filter(|(key, _)| {
@@ -52,11 +53,17 @@ fn letter(inner: &Inner, key: &ChunkKey, burial: &BurialRef) -> Result<DeadLette
         meta: frame(inner, burial).and_then(|(_, head)| read_chunk(&head)),
         reason: burial.reason,
         died_at: burial.died_at,
-        history: history(inner, burial),
+        history: history(inner, key, burial),
     })
 }
 
-pub fn history(inner: &Inner, burial: &BurialRef) -> Vec<FailureRecord> {
+pub fn history(inner: &Inner, key: &ChunkKey, burial: &BurialRef) -> Vec<FailureRecord> {
+    if burial.note.start == u32::MAX {
+        // Its note is still to be written.
+        let owed = inner.burials_owed.lock().expect("no holder panics");
+        let known = owed.iter().find(|burial| burial.key() == *key);
+        return known.map_or_else(Vec::new, |burial| burial.history.clone());
+    }
     let slot = inner.slot(burial.note.segment);
     let head = slot.and_then(|slot| slot.segment.read_frame(burial.note.start).ok());
     match head.map(|head| Note::decode(&head.record)) {
@@ -74,8 +81,22 @@ fn frame(inner: &Inner, burial: &BurialRef) -> Option<(Word, FrameHead)> {
     Some((word, slot.segment.read_frame(word.start).ok()?))
 }
 
+/// Its burial may be owed since open, is all that tells whose chunk it was, and must not come after what follows it.
+fn write_owed_burial(inner: &Inner, key: &ChunkKey) -> Result<(), StoreError> {
+    let owed = {
+        let mut owed = inner.burials_owed.lock().expect("no holder panics");
+        let place = owed.iter().position(|burial| burial.key() == *key);
+        place.map(|place| owed.remove(place))
+    };
+    let Some(burial) = owed else { return Ok(()) };
+    let written = inner.commits.note(Note::Bury(burial.clone()));
+    written.map(drop).inspect_err(|_| inner.owe_burial(burial))
+}
+
 /// Dead becomes live again; durable when it returns. Its counters start anew.
 pub fn redrive(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
+    let _placing = inner.placing.read().expect("no holder panics");
+    write_owed_burial(inner, key)?;
     let Some(burial) = burial(inner, key) else {
         return Ok(Redriven::NotDead);
     };
@@ -129,18 +150,8 @@ pub fn purge(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
 
 /// The same for a chunk whose bytes were given again: its key lives on.
 pub fn purge_replaced(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
-    // Its burial may be owed since open, and is all that will tell whose chunk it was.
-    let owed = {
-        let mut owed = inner.burials_owed.lock().expect("no holder panics");
-        let place = owed.iter().position(|burial| burial.key() == *key);
-        place.map(|place| owed.remove(place))
-    };
-    if let Some(burial) = owed {
-        inner
-            .commits
-            .note(Note::Bury(burial.clone()))
-            .inspect_err(|_| inner.owe_burial(burial))?;
-    }
+    let _placing = inner.placing.read().expect("no holder panics");
+    write_owed_burial(inner, key)?;
     let Some(burial) = burial(inner, key) else {
         return Ok(Redriven::NotDead);
     };
@@ -188,6 +199,7 @@ fn turn(inner: &Inner, burial: &BurialRef, meta: &ChunkMeta, word: Word) -> Resu
 pub type DeadPayload = (ChunkMeta, Box<dyn Read + Send>);
 
 pub fn payload(inner: &Inner, key: &ChunkKey) -> Result<Option<DeadPayload>, StoreError> {
+    let _placing = inner.placing.read().expect("no holder panics");
     let Some(burial) = burial(inner, key) else {
         return Ok(None);
     };

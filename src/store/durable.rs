@@ -1,18 +1,31 @@
 //! From written to durable: one thread syncs what the committer wrote, makes it visible and answers. While it waits
-//! for the disk the committer writes on, and everything written meanwhile shares the next sync.
+//! for the disk the committer writes on, and everything written meanwhile shares the next sync. What is too little for a
+//! sync of its own is held back a moment, for those who were just answered to come again; and a sync that nobody else
+//! can be waiting for is made by the committer itself.
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::error::{EnqueueError, Latched, StoreError};
 use super::index::IndexFault;
 use super::inner::{Accepted, Inner, SegmentSlot};
+use super::moving::{self, Copied};
 use super::plan::{Planned, What};
+use super::producers::Producers;
 use super::queue::{Committed, NoteAt};
+use super::record::Location;
 use super::segment::Segment;
+use crate::clock::Instant;
 use crate::model::ChunkKey;
 use crate::sabotage::{Sabotage, stop_at};
+
+/// So much is worth a sync of its own: it takes a disk about as long to write as a sync takes that writes nothing.
+pub const SHARE_BYTES: u64 = 1 << 20;
+/// A sync is held back for at most this part of what the last one took, so that waiting in vain costs little.
+const PATIENCE_PART: u32 = 4;
+const PATIENCE_MAX: Duration = Duration::from_millis(2);
 
 /// Frames and words that were handed to the system in one write, and who waits for them.
 pub struct Written {
@@ -23,6 +36,26 @@ pub struct Written {
     pub first_ordinal: u32,
     /// A page border.
     pub end: u64,
+    /// What it added to the segment.
+    pub bytes: u64,
+}
+
+/// What was written and waits for its sync to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub requests: usize,
+    pub bytes: u64,
+    /// No sync is under way.
+    pub idle: bool,
+    /// Until then those who were answered by the last sync are waited for.
+    pub until: Instant,
+}
+
+impl Held {
+    /// Whether the sync begins without waiting for anybody, `requests` and `bytes` being all there is.
+    pub fn is_enough(requests: usize, bytes: u64, producers: &Producers) -> bool {
+        bytes >= SHARE_BYTES || requests >= producers.most()
+    }
 }
 
 /// Where the committer leaves what it wrote. All of it is in one segment: a new one begins only when this is empty.
@@ -39,7 +72,48 @@ pub struct Stage {
 struct State {
     written: Vec<Written>,
     syncing: bool,
+    /// What is written is synced, however little it is.
+    released: bool,
+    until: Instant,
     closed: bool,
+}
+
+impl State {
+    fn requests(&self) -> usize {
+        self.written.iter().map(|it| it.planned.len()).sum()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.written.iter().map(|it| it.bytes).sum()
+    }
+
+    fn take(&mut self, producers: &Producers) -> Vec<Written> {
+        self.syncing = true;
+        self.released = false;
+        producers.sync_begins();
+        std::mem::take(&mut self.written)
+    }
+}
+
+/// A sync under way; dropped by a panic too, so that nobody waits for its end in vain.
+struct Syncing<'a> {
+    inner: &'a Inner,
+    began: Instant,
+}
+
+impl<'a> Syncing<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        let began = inner.clock.now();
+        Self { inner, began }
+    }
+}
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        let now = self.inner.clock.now();
+        let patience = (now.since(self.began) / PATIENCE_PART).min(PATIENCE_MAX);
+        self.inner.stage.settle(now.saturating_add(patience));
+    }
 }
 
 impl Stage {
@@ -57,21 +131,42 @@ impl Stage {
         let mut state = self.state();
         if !state.closed {
             state.written.push(written);
+        }
+    }
+
+    pub fn held(&self) -> Held {
+        let state = self.state();
+        Held {
+            requests: state.requests(),
+            bytes: state.bytes(),
+            idle: !state.syncing,
+            until: state.until,
+        }
+    }
+
+    /// Begins the sync of what was written, however little it is.
+    fn release(&self) {
+        let mut state = self.state();
+        state.released = !state.written.is_empty();
+        if state.released && !state.syncing {
             self.filled.notify_one();
         }
     }
 
+    /// What was written, if a sync of it may begin here and everyone who is at work waits for it.
+    fn take_all(&self, producers: &Producers) -> Option<Vec<Written>> {
+        let mut state = self.state();
+        let all = !state.closed && !state.syncing && state.requests() >= producers.inside();
+        (all && !state.written.is_empty()).then(|| state.take(producers))
+    }
+
     /// Waits until all that was written is answered.
     pub fn wait_until_idle(&self) {
+        self.release();
         let mut state = self.state();
         while !state.closed && (state.syncing || !state.written.is_empty()) {
             state = self.settled.wait(state).expect("no holder panics");
         }
-    }
-
-    pub fn is_idle(&self) -> bool {
-        let state = self.state();
-        state.closed || (!state.syncing && state.written.is_empty())
     }
 
     pub fn is_closed(&self) -> bool {
@@ -85,20 +180,27 @@ impl Stage {
         self.filled.notify_one();
     }
 
-    fn take(&self) -> Option<Vec<Written>> {
+    fn take(&self, producers: &Producers) -> Option<Vec<Written>> {
         let mut state = self.state();
-        while state.written.is_empty() {
-            if state.closed {
+        loop {
+            if state.written.is_empty() && state.closed {
                 return None;
+            }
+            let enough = state.released
+                || state.closed
+                || Held::is_enough(state.requests(), state.bytes(), producers);
+            if !state.written.is_empty() && !state.syncing && enough {
+                return Some(state.take(producers));
             }
             state = self.filled.wait(state).expect("no holder panics");
         }
-        state.syncing = true;
-        Some(std::mem::take(&mut state.written))
     }
 
-    fn settle(&self) {
-        self.state().syncing = false;
+    fn settle(&self, until: Instant) {
+        let mut state = self.state();
+        state.syncing = false;
+        state.until = until;
+        drop(state);
         self.settled.notify_all();
     }
 
@@ -113,9 +215,10 @@ impl Stage {
 /// The syncer's thread: runs until the stage is closed and empty. A panic closes the store as one of the committer does.
 pub fn run(inner: &Inner) {
     let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        while let Some(written) = inner.stage.take() {
+        while let Some(written) = inner.stage.take(&inner.commits.producers) {
+            let syncing = Syncing::begin(inner);
             settle(inner, written);
-            inner.stage.settle();
+            drop(syncing);
             inner.commits.look_again();
         }
     }));
@@ -124,6 +227,18 @@ pub fn run(inner: &Inner) {
         inner.commits.close();
         inner.commits.abandon();
         inner.index.lose(&IndexFault::CommitterPanicked);
+    }
+}
+
+/// Begins the sync of what was written: here, if there is nobody whose chunk could be written meanwhile, which saves
+/// waking the syncer.
+pub fn begin_sync(inner: &Inner) {
+    match inner.stage.take_all(&inner.commits.producers) {
+        Some(written) => {
+            let _syncing = Syncing::begin(inner);
+            settle(inner, written);
+        }
+        None => inner.stage.release(),
     }
 }
 
@@ -169,6 +284,9 @@ pub fn refuse(inner: &Inner, planned: Vec<Planned>, latched: &Latched) {
             What::Note { reply, .. } => {
                 drop(reply.send(Err(StoreError::Latched(latched.clone()))));
             }
+            What::Copy { reply, .. } => {
+                drop(reply.send(Err(StoreError::Latched(latched.clone()))));
+            }
         }
     }
 }
@@ -178,6 +296,7 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
     let mut accepted = Vec::new();
     let mut chunk_replies = Vec::new();
     let mut note_replies = Vec::new();
+    let mut copies = Vec::new();
     for Written {
         planned,
         starts,
@@ -197,6 +316,18 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
                         meta,
                     });
                 }
+                What::Copy { source, reply } => {
+                    let ordinal = ordinals.next().expect("endless");
+                    let segment = slot.segment.id;
+                    let copied = Copied {
+                        place: Location { segment, ordinal },
+                        start,
+                        number: frame.number,
+                        accepted_at: frame.accepted_at,
+                        source,
+                    };
+                    copies.push((copied, reply));
+                }
                 What::Note { note, reply } => {
                     let segment = slot.segment.id;
                     note_replies.push((note, reply, NoteAt { segment, start }));
@@ -204,13 +335,18 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
             }
         }
     }
-    inner.grow(slot, end as u32, accepted.len() as u32);
+    let chunks = accepted.len() + copies.len();
+    inner.grow(slot, end as u32, chunks as u32);
     inner.accepted(slot, &accepted);
     {
         let mut under_way = inner.stage.under_way();
         for chunk in &accepted {
             under_way.remove(&chunk.meta.key);
         }
+    }
+    for (copied, reply) in copies {
+        moving::arrived(inner, slot, &copied);
+        drop(reply.send(Ok(copied)));
     }
     for (note, reply, at) in note_replies {
         inner.noted(note, at);

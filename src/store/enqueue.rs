@@ -8,6 +8,7 @@ use super::error::EnqueueError;
 use super::frame;
 use super::inner::{Inner, solo_name};
 use super::layout::{BLOCK, Layout};
+use super::producers::Inside;
 use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Origin, Outcome, SequenceChoice};
@@ -22,7 +23,9 @@ const SEQUENCE_MAX: u64 = 1 << 53;
 const MEDIA_TYPE_MAX: usize = 255;
 
 /// A payload that was read to its end.
-struct Gathered {
+struct Gathered<'a> {
+    /// From here on it is at most a moment until the committer has it.
+    inside: Inside<'a>,
     bytes: u64,
     digest: Digest,
     /// Empty for a solo.
@@ -116,11 +119,11 @@ fn admit(inner: &Inner, chunk: &NewChunk, bytes: u64) -> Result<(), EnqueueError
         .map_err(|full| EnqueueError::Full(*full))
 }
 
-fn gather(
-    inner: &Inner,
+fn gather<'a>(
+    inner: &'a Inner,
     chunk: &NewChunk,
     payload: &mut dyn Read,
-) -> Result<Gathered, EnqueueError> {
+) -> Result<Gathered<'a>, EnqueueError> {
     let inline_max = Layout {
         segment_bytes: inner.settings.segment_bytes,
     }
@@ -132,6 +135,7 @@ fn gather(
         .map_err(EnqueueError::Payload)?;
     if buffer.len() as u64 <= inline_max {
         let gathered = Gathered {
+            inside: inner.commits.producers.enter(),
             bytes: buffer.len() as u64,
             digest: Digest::of(&buffer),
             block_crcs: frame::block_checksums(&buffer),
@@ -139,7 +143,9 @@ fn gather(
             solo: None,
         };
         check_length(inner, chunk, gathered.bytes)?;
-        admit(inner, chunk, gathered.bytes)?;
+        if chunk.length.is_none() {
+            admit(inner, chunk, gathered.bytes)?;
+        }
         return Ok(gathered);
     }
     let solo = super::roll::fresh_nonce();
@@ -167,13 +173,13 @@ fn check_length(inner: &Inner, chunk: &NewChunk, given: u64) -> Result<(), Enque
 }
 
 /// Streams a large payload into its own file, block by block, and makes it durable.
-fn write_solo(
-    inner: &Inner,
+fn write_solo<'a>(
+    inner: &'a Inner,
     chunk: &NewChunk,
     solo: u64,
     mut buffer: Vec<u8>,
     payload: &mut dyn Read,
-) -> Result<Gathered, EnqueueError> {
+) -> Result<Gathered<'a>, EnqueueError> {
     let path: PathBuf = inner.solo_path(solo);
     let file = inner.disk.create(&path).map_err(EnqueueError::Io)?;
     let mut hasher = blake3::Hasher::new();
@@ -213,6 +219,7 @@ fn write_solo(
         .map_err(EnqueueError::Io)?;
     let digest = Digest(*hasher.finalize().as_bytes());
     Ok(Gathered {
+        inside: inner.commits.producers.enter(),
         bytes,
         digest,
         payload: Vec::new(),
@@ -226,18 +233,15 @@ fn settle(
     inner: &Inner,
     chunk: NewChunk,
     origin: Option<Origin>,
-    gathered: Gathered,
+    gathered: Gathered<'_>,
 ) -> Result<Enqueued, EnqueueError> {
     let sequence = match chunk.sequence {
         SequenceChoice::Exactly(sequence) => sequence,
         SequenceChoice::Next { .. } => 0,
     };
-    let NewChunk {
-        tenant, session, ..
-    } = chunk;
     let mut key = ChunkKey {
-        tenant,
-        session,
+        tenant: chunk.tenant,
+        session: chunk.session,
         sequence,
     };
     if let SequenceChoice::Next {
@@ -248,6 +252,7 @@ fn settle(
     }
     let replaces = is_damaged(inner, &key);
     let Gathered {
+        inside,
         bytes,
         digest,
         payload,
@@ -275,7 +280,9 @@ fn settle(
         accepted_at,
     };
     let answer = inner.commits.chunk(request)?;
-    match answer.recv().unwrap_or(Err(EnqueueError::Closing))? {
+    let answer = answer.recv();
+    drop(inside);
+    match answer.unwrap_or(Err(EnqueueError::Closing))? {
         Committed::Accepted(sequence) => {
             key.sequence = sequence;
             if replaces && let Err(error) = super::dead::purge_replaced(inner, &key) {

@@ -9,6 +9,7 @@
 
 use super::layout::{ALIGN, BLOCK, Position, align};
 use super::record::RECORD_MAX;
+use super::segment::{FrameHead, Unreadable};
 use crate::model::Timestamp;
 
 pub const HEADER: usize = 64;
@@ -131,6 +132,40 @@ impl Header {
         let inline_too_long = matches!(kind, Kind::Chunk { payload_bytes, solo: None, .. } if payload_bytes > 1 << 20);
         (u64::from(header.record_bytes) <= RECORD_MAX + 1 && !inline_too_long).then_some(header)
     }
+}
+
+/// What some bytes are as a frame.
+pub enum Decoded {
+    Head(FrameHead),
+    /// More of it must be read: so many bytes from its start on.
+    Needs(usize),
+}
+
+/// The frame that begins with `bytes`, which stand at `start` of the segment with this nonce.
+pub fn decode(nonce: u64, start: u32, bytes: &[u8]) -> Result<Decoded, Unreadable> {
+    let Some(head) = bytes.first_chunk::<HEADER>() else {
+        return Ok(Decoded::Needs(HEADER));
+    };
+    let seed = seed(nonce, u64::from(start));
+    let header = Header::decode(head, seed).ok_or(Unreadable)?;
+    let wanted = HEADER + header.body_bytes();
+    let Some(body) = bytes.get(HEADER..wanted) else {
+        return Ok(Decoded::Needs(wanted));
+    };
+    if checksum(seed, &[body]) != header.body_crc {
+        return Err(Unreadable);
+    }
+    let (record, crcs) = body.split_at(header.record_bytes as usize);
+    let block_crcs = crcs
+        .chunks_exact(4)
+        .map(|crc| u32::from_le_bytes(crc.try_into().expect("4 bytes")))
+        .collect();
+    Ok(Decoded::Head(FrameHead {
+        start,
+        header,
+        record: record.to_vec(),
+        block_crcs,
+    }))
 }
 
 /// The initial CRC value of a frame at `offset` of the segment with this nonce.

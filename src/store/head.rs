@@ -31,15 +31,21 @@ pub fn head(inner: &Inner, session: &SessionKey) -> Result<Option<Head>, StoreEr
 
 /// The lowest row whose word says that it is live. Rows that lag behind their words are settled on the way.
 pub fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate>, StoreError> {
+    let mut stale: Option<RowKey> = None;
     loop {
         let asked = session.clone();
         let found = inner.index.ask(move |tables| tables.head(&asked));
         let Some((row, owed)) = found.map_err(|fault| index_lost(&fault))? else {
             return Ok(None);
         };
-        let segment = segment_of(&row)
-            .and_then(|segment| inner.slot(segment))
-            .ok_or_else(|| disagrees(inner, session, "a row names no segment"))?;
+        let Some(segment) = segment_of(&row).and_then(|segment| inner.slot(segment)) else {
+            // Asked before the chunk moved and looked up after its segment went: the next answer has the new place.
+            if stale.as_ref() == Some(&row) {
+                return Err(disagrees(inner, session, "a row names no segment"));
+            }
+            stale = Some(row);
+            continue;
+        };
         let word = match segment.segment.read_word(owed.ordinal)? {
             Slot::Word(word) => word,
             Slot::Unreadable => Word::new(owed.start),
@@ -52,6 +58,13 @@ pub fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate
                 slot: segment,
                 word,
             }));
+        }
+        if word.state == ChunkState::Moved {
+            if stale.as_ref() == Some(&row) {
+                return Err(disagrees(inner, session, "a row names a moved chunk"));
+            }
+            stale = Some(row);
+            continue;
         }
         let (session, sequence) = (session.clone(), owed.sequence);
         inner.index.change([Change::Settle {
@@ -77,7 +90,7 @@ pub fn following(
         return Ok(None);
     };
     let Some(slot) = segment_of(&row).and_then(|segment| inner.slot(segment)) else {
-        return Err(disagrees(inner, session, "a row names no segment"));
+        return Ok(None);
     };
     let Slot::Word(word) = slot.segment.read_word(owed.ordinal)? else {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! What the store's threads share, and the few ways in which a fact becomes visible to all of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -121,6 +121,8 @@ pub struct Inner {
     pub ledger_writing: Mutex<()>,
     /// The running time that the ledger's files tell.
     pub written_running_ms: AtomicU64,
+    /// One note of a hold at a time: the last one written is the one in force.
+    pub holding: Mutex<()>,
     /// One change of a tenant's organisation at a time.
     pub pinning: Mutex<()>,
     /// Damaged chunks whose replacement is on its way or here.
@@ -144,6 +146,8 @@ pub struct Inner {
     pub arrivals: Arc<Arrivals>,
     pub closing: AtomicBool,
     pub keeper: (Mutex<()>, Condvar),
+    /// The keeper writes the ledger before it sleeps again.
+    pub ledger_wanted: AtomicBool,
     /// Chunks found damaged at open whose burial is not written yet.
     pub burials_owed: Mutex<Vec<Burial>>,
     /// Damaged chunks whose replacement is here and whose purge could not be written.
@@ -155,6 +159,11 @@ pub struct Inner {
     /// Found at open and made right by it, for `fsck`.
     pub mended: Mutex<Vec<Damage>>,
     pub records: super::records::Records,
+    /// Written by who moves chunks, read by who changes a word without a lease.
+    pub placing: RwLock<()>,
+    pub reserve: super::reserve::Reserve,
+    /// Segments that keep something which must not be copied.
+    pub unmovable: Mutex<BTreeSet<SegmentId>>,
 }
 
 impl Inner {
@@ -295,6 +304,12 @@ impl Inner {
         {
             solo.finished = true;
         }
+    }
+
+    /// A ledger that nobody waits for.
+    pub fn want_ledger(&self) {
+        self.ledger_wanted.store(true, Ordering::Release);
+        self.keeper.1.notify_all();
     }
 
     pub fn latched(&self) -> Option<Latched> {

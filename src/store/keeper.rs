@@ -11,7 +11,10 @@ use super::error::StoreError;
 use super::index::Change;
 use super::inner::{Inner, SegmentSlot, Solo, solo_name};
 use super::layout::SegmentId;
+use super::moving;
+use super::queue::NoteAt;
 use super::record::Note;
+use super::reserve;
 use super::roll::write_ledger;
 use super::tally::add_all;
 use crate::model::SessionKey;
@@ -23,15 +26,28 @@ const UNWRITTEN_MS: u64 = 3_600_000;
 /// Descriptors kept open for segments that nobody reads just now.
 const OPEN_SEGMENTS: usize = 64;
 
-/// The keeper's thread: a round a second until the store closes.
+/// The keeper's thread: a round a second until the store closes, and a ledger where one is wanted.
 pub fn run(inner: &Inner) {
     let (mutex, bell) = &inner.keeper;
     let mut guard = mutex.lock().expect("no holder panics");
+    let mut last = inner.clock.now();
     while !inner.closing.load(Ordering::Acquire) {
-        guard = bell
-            .wait_timeout(guard, PERIOD)
-            .expect("no holder panics")
-            .0;
+        let waited = bell.wait_timeout(guard, PERIOD).expect("no holder panics");
+        guard = waited.0;
+        if inner.ledger_wanted.swap(false, Ordering::AcqRel) {
+            if let Err(error) = write_ledger(inner) {
+                tracing::warn!(%error, "ledger not written");
+            }
+            // Segments begin many times a second where much is enqueued.
+            if inner.clock.now().since(last) < PERIOD {
+                continue;
+            }
+        }
+        last = inner.clock.now();
+        reserve::keep(inner);
+        if let Err(error) = moving::reclaim(inner) {
+            tracing::warn!(%error, "owed chunks stay where they are; it is tried again");
+        }
         if let Err(error) = round(inner) {
             tracing::warn!(%error, "housekeeping stopped halfway; it is tried again");
         }
@@ -106,6 +122,7 @@ fn forget_by_wall_clock(inner: &Inner, remember: Duration) -> Vec<SessionKey> {
 
 /// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
 fn write_owed_burials(inner: &Inner) {
+    let _placing = inner.placing.write().expect("no holder panics");
     let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
     for burial in owed {
         if inner.commits.note(Note::Bury(burial.clone())).is_err() {
@@ -152,6 +169,15 @@ fn remove_finished_solos(inner: &Inner, slot: &SegmentSlot) -> io::Result<()> {
 
 /// Lets go of every segment that owes nothing, except the one being written.
 pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
+    // A burial that names a new place must be written before the old one goes.
+    if !inner
+        .burials_owed
+        .lock()
+        .expect("no holder panics")
+        .is_empty()
+    {
+        return Ok(());
+    }
     let mut unlinking = inner.unlinking.lock().expect("no holder panics");
     if !unlinking.is_empty() {
         finish_unlinking(inner, &mut unlinking)?;
@@ -165,7 +191,9 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
             going.push(Arc::clone(slot));
         }
     }
-    going.retain(|slot| carry_notes(inner, slot.segment.id, active));
+    // One segment that is kept for its notes alone is not worth a fresh one to write them into; two are.
+    let may_begin = active.is_some() || going.len() > 1;
+    going.retain(|slot| carry_notes(inner, slot.segment.id, may_begin));
     if going.is_empty() {
         return Ok(());
     }
@@ -183,10 +211,13 @@ pub fn retire(inner: &Inner, all: &[Arc<SegmentSlot>]) -> io::Result<()> {
         let mut segments = inner.segments.write().expect("no holder panics");
         // The committer may have gone on in one of them meanwhile.
         let active = *inner.active.lock().expect("no holder panics");
-        going.retain(|slot| Some(slot.segment.id) != active);
+        going.retain(|slot| {
+            let id = slot.segment.id;
+            // Two rounds may have chosen it.
+            Some(id) != active && segments.remove(&id).is_some()
+        });
         for slot in &going {
             let id = slot.segment.id;
-            segments.remove(&id);
             ledger.retired.insert(u64::from(id.0));
             add_all(&mut ledger.totals, &slot.book().tallies);
         }
@@ -217,8 +248,8 @@ fn unlink(inner: &Inner, going: &mut Vec<Arc<SegmentSlot>>) -> io::Result<()> {
     inner.disk.sync_dir(&inner.segments_dir())
 }
 
-/// Writes a segment's notes in force into the active one. Without one the segment stays.
-fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> bool {
+/// Writes a segment's notes in force into the active one. Without one the segment stays, unless one may begin for them.
+fn carry_notes(inner: &Inner, from: SegmentId, may_begin: bool) -> bool {
     let oldest = inner.segments().keys().next().copied();
     if oldest == Some(from) {
         inner.notes().forget_ends_in(from);
@@ -227,18 +258,26 @@ fn carry_notes(inner: &Inner, from: SegmentId, active: Option<SegmentId>) -> boo
     if notes.is_empty() || inner.sabotaged.is(Sabotage::ForgetNotes) {
         return true;
     }
-    if active.is_none() {
+    if !may_begin {
         return false;
     }
-    let Some(slot) = inner.slot(from) else {
+    notes.into_iter().all(|at| carry_note(inner, at))
+}
+
+/// Writes a note into the active segment, unless another has replaced it since it was listed: written behind that one it
+/// would be in force again, and end a pause that an operator has just set.
+pub fn carry_note(inner: &Inner, at: NoteAt) -> bool {
+    let _in_order = inner.holding.lock().expect("no holder panics");
+    if !inner.notes().is_in_force(at) {
+        return true;
+    }
+    let Some(slot) = inner.slot(at.segment) else {
         return false;
     };
-    notes.into_iter().all(|at| {
-        let note = slot.segment.read_frame(at.start).ok();
-        match note.and_then(|head| Note::decode(&head.record).ok()) {
-            // Applied again under its new place by the committer.
-            Some(note) => matches!(inner.commits.note(note), Ok(_) | Err(StoreError::Damaged)),
-            None => false,
-        }
-    })
+    let note = slot.segment.read_frame(at.start).ok();
+    match note.and_then(|head| Note::decode(&head.record).ok()) {
+        // Applied again under its new place by the committer.
+        Some(note) => matches!(inner.commits.note(note), Ok(_) | Err(StoreError::Damaged)),
+        None => false,
+    }
 }

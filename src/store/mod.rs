@@ -18,7 +18,6 @@ pub mod fuzzing;
 mod group;
 mod head;
 mod header;
-mod holds;
 mod index;
 mod inner;
 mod intervals;
@@ -27,17 +26,21 @@ mod keeper;
 mod layout;
 mod lease;
 mod ledger;
-mod lock;
+mod mend;
+mod moving;
 mod notes;
 mod open;
 mod payload;
 mod pins;
 mod plan;
+mod producers;
 mod queue;
+mod reclaim;
 mod record;
 pub mod records;
 mod recover;
 mod reindex;
+mod reserve;
 mod roll;
 mod roster;
 mod running;
@@ -47,6 +50,7 @@ mod sessions;
 mod tail;
 mod tally;
 mod transfer;
+mod twins;
 mod types;
 mod view;
 mod word;
@@ -71,11 +75,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::disk::{Disk, RealDisk};
 use crate::model::{ChunkKey, FailureRecord, SessionKey, TenantId, Timestamp};
 use inner::{Inner, index_lost};
+use record::{Hold, Note};
 
 /// The open store. Cheap to clone. [`Store::close`] ends it in order; a store that is merely dropped ends like a killed
 /// process, which costs the next open some time and nothing else.
@@ -190,9 +196,61 @@ impl Store {
         dead::payload(&self.inner, key)
     }
 
+    /// Keeps a hold durably under its key, replacing the former one.
+    pub fn put_hold(&self, hold: StoredHold) -> Result<(), StoreError> {
+        let StoredHold {
+            key,
+            set_at,
+            left,
+            reason,
+        } = hold;
+        let until = left.map(|left| Deadline::after(self.inner.clock.as_ref(), left));
+        let _in_order = self.inner.holding.lock().expect("no holder panics");
+        self.inner
+            .commits
+            .note(Note::Hold(Hold {
+                key,
+                set_at,
+                until,
+                reason,
+            }))
+            .map(drop)
+    }
+
+    /// Forgets a hold durably; one that is not there is no error.
+    pub fn remove_hold(&self, key: &HoldKey) -> Result<(), StoreError> {
+        let _in_order = self.inner.holding.lock().expect("no holder panics");
+        if !matches!(self.inner.notes().holds.get(key), Some((Some(_), _))) {
+            return Ok(());
+        }
+        self.inner
+            .commits
+            .note(Note::HoldEnd(key.clone()))
+            .map(drop)
+    }
+
     /// What is known of recordings.
     pub fn records(&self) -> &records::Records {
         &self.inner.records
+    }
+
+    /// The holds in force; those whose time is over are left out.
+    pub fn holds(&self) -> Vec<StoredHold> {
+        let clock = self.inner.clock.as_ref();
+        let notes = self.inner.notes();
+        let holds = notes
+            .holds
+            .values()
+            .filter_map(|(hold, _)| hold.as_ref())
+            .map(|hold| StoredHold {
+                key: hold.key.clone(),
+                set_at: hold.set_at,
+                left: hold.until.map(|until| until.left(clock)),
+                reason: hold.reason.clone(),
+            });
+        holds
+            .filter(|hold| hold.left != Some(Duration::ZERO))
+            .collect()
     }
 
     /// Says that a session will get nothing more; durable when it returns. What comes all the same is late capture: it
@@ -309,20 +367,6 @@ impl Store {
         Ok(())
     }
 
-    /// Ends the threads and gives the lock back without any of what [`Self::close`] writes.
-    #[cfg(test)]
-    fn abandon(self) {
-        self.inner.closing.store(true, Ordering::Release);
-        self.inner.commits.close();
-        self.inner.keeper.1.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap()) {
-            thread.join().unwrap();
-        }
-        // sled must be dropped before its directory is opened again in this process; its mark stays "in use".
-        let _ = self.inner.index.close(0);
-        self.inner.lock.unlock().unwrap();
-    }
-
     fn settle_files(&self) -> io::Result<()> {
         let inner = &self.inner;
         let former = inner.active.lock().expect("no holder panics").take();
@@ -333,6 +377,7 @@ impl Store {
         }
         keeper::round(inner)?;
         keeper::keep_records(inner);
+        reserve::drop_if_unneeded(inner);
         let edition = inner.ledger.lock().expect("no holder panics").edition;
         if former.is_some() || edition == 0 {
             roll::write_ledger(inner)?;

@@ -59,6 +59,10 @@ impl Notes {
             .retain(|_, (hold, note)| hold.is_some() || note.segment != oldest);
     }
 
+    pub fn is_in_force(&self, at: NoteAt) -> bool {
+        self.in_segment(at.segment).contains(&at)
+    }
+
     /// Where the notes in force stand that a segment would take with it.
     pub fn in_segment(&self, segment: SegmentId) -> Vec<NoteAt> {
         let burials = self.burials.values().map(|burial| burial.note);

@@ -1,8 +1,9 @@
 //! Opening: lock, ledger, segments, notes, index, in this order; then the threads.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -13,22 +14,21 @@ use super::header::{HeaderFault, SegmentHeader};
 use super::inner::{Inner, SegmentSlot, solo_name};
 use super::inventory::{Inventory, inventory};
 use super::layout::{FORMAT, Layout, SegmentId};
-use super::ledger::{Closed, Ledger, LedgerError};
-use super::lock::take_lock;
-use super::notes::{BurialRef, Notes};
-use super::queue::{CommitQueue, NoteAt};
-use super::record::{Location, Note};
-use super::recover::{self, Survey};
+use super::ledger::{Ledger, LedgerError};
+use super::mend;
+use super::queue::CommitQueue;
+use super::recover::Survey;
 use super::reindex::{clean_mark, load_delays, name_the_nameless, open_index, rebuild};
+use super::reserve::Reserve;
 use super::segment::Segment;
 use super::sessions::Arrivals;
 use super::tail;
 use super::types::{Damage, Settings};
-use super::word::{Slot, Word};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::model::{ChunkState, DeadReason, Timestamp};
 use crate::sabotage::stop_at;
+
+const LOCK: &str = "lock";
 
 /// Opens the store; its threads are not started yet.
 pub fn open(
@@ -49,27 +49,21 @@ pub fn open(
     disk.create_dir(&segments_dir).map_err(io_error)?;
     let (mut ledger, mut mended) = read_ledger(disk.as_ref(), dir, &settings)?;
     let ledgers_lost = mended.len() > 1;
+    let reserve = Reserve::find(&disk, dir);
     let mut found =
         inventory(&disk, &segments_dir, &mut ledger).map_err(|fault| header_error(dir, fault))?;
-    let ends = tail::ends(
-        &found,
-        &ledger,
-        &segments_dir,
-        disk.as_ref(),
-        settings.sabotaged,
-    )
-    .map_err(io_error)?;
+    let ends = tail::ends(&found, &ledger, disk.as_ref(), settings.sabotaged).map_err(io_error)?;
     stop_at("reopening");
-    let (mut survey, mut notes) = read_segments(&found, &ends, &ledger).map_err(io_error)?;
+    let (mut survey, mut notes) =
+        mend::read_segments(&found, &ends, &ledger, disk.as_ref()).map_err(io_error)?;
     mended.append(&mut survey.mended);
     remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey, &mut mended)
         .map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());
     if ledgers_lost {
         let reason = "both ledger files are damaged; written anew, without what was retired";
-        found
-            .damage
-            .push(Damage::at("ledger.a, ledger.b", 0, reason));
+        let damage = Damage::at("ledger.a, ledger.b", 0, reason);
+        found.damage.push(damage);
     }
 
     let mark = clean_mark(&found, &ends, &ledger);
@@ -81,8 +75,10 @@ pub fn open(
             .index
             .ask_patiently(|tables| tables.owed_count())
             .is_ok_and(|owed| owed == survey.live);
-    let burials = name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
-        .map_err(io_error)?;
+    let mut burials =
+        name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
+            .map_err(io_error)?;
+    burials.append(&mut survey.burials);
     if !index_fits {
         found
             .segments
@@ -109,6 +105,7 @@ pub fn open(
         ledger: Mutex::new(ledger),
         ledger_writing: Mutex::new(()),
         written_running_ms: AtomicU64::new(written_running_ms),
+        holding: Mutex::new(()),
         pinning: Mutex::new(()),
         replaced: Mutex::default(),
         index: opened.index,
@@ -125,11 +122,15 @@ pub fn open(
         arrivals,
         closing: AtomicBool::new(false),
         keeper: (Mutex::new(()), Condvar::new()),
+        ledger_wanted: AtomicBool::new(false),
         damage: Mutex::new(found.damage),
         mended: Mutex::new(mended),
         burials_owed: Mutex::new(burials),
         purges_owed: Mutex::default(),
         unlinking: Mutex::default(),
+        placing: RwLock::default(),
+        unmovable: Mutex::default(),
+        reserve,
     };
     load_delays(&inner);
     let owed: Vec<_> = {
@@ -160,7 +161,56 @@ fn check(dir: &Path, settings: &Settings) -> Result<(), OpenError> {
     })
 }
 
-/// The ledger, and which of its files is to be written anew.
+fn take_lock(dir: &Path) -> Result<File, OpenError> {
+    let io_error = |source| OpenError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    let path = dir.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Whatever stands there is only for the message.
+            let _ = (&mut file).take(200).read_to_string(&mut holder);
+            let pid = holder
+                .split_whitespace()
+                .next()
+                .and_then(|pid| pid.parse().ok());
+            let holder = match (pid, holder.split_once(' ')) {
+                (Some(pid), Some((_, command))) => format!("{} (pid {pid})", command.trim()),
+                _ => "another process".to_owned(),
+            };
+            return Err(OpenError::Held {
+                path: dir.to_owned(),
+                holder,
+                pid,
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error(error)),
+    }
+    // The first bare word: options and their values have dashes, dots, slashes or digits.
+    let is_word = |text: &String| text.chars().all(|c| c.is_ascii_lowercase());
+    let command = std::env::args().skip(1).find(is_word).unwrap_or_default();
+    let line = format!("{} worker {}\n", std::process::id(), command.escape_debug());
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(line.as_bytes()));
+    // On a full disk the name of the holder is not worth a failure.
+    drop(written);
+    Ok(file)
+}
+
+/// The ledger, and which of its files are to be written anew.
 fn read_ledger(
     disk: &dyn Disk,
     dir: &Path,
@@ -211,120 +261,6 @@ fn header_error(dir: &Path, fault: HeaderFault) -> OpenError {
         },
         HeaderFault::Damaged => unreachable!("a damaged header is taken into the inventory"),
     }
-}
-
-/// Surveys the segments, makes true what notes say and words do not yet, and counts crashes.
-fn read_segments(
-    found: &Inventory,
-    ends: &BTreeMap<SegmentId, Closed>,
-    ledger: &Ledger,
-) -> io::Result<(Survey, Notes)> {
-    let mut survey = recover::survey(&found.segments, ends, ledger)?;
-    let mut changed = false;
-    let mended = std::mem::take(&mut survey.mended);
-    for (at, word) in &survey.rewrite {
-        found.segments[&at.segment]
-            .0
-            .write_words(at.ordinal, &[*word])?;
-    }
-    for (note, _) in &survey.notes {
-        changed |= make_true(found, note)?;
-    }
-    for at in &survey.replaced {
-        changed |= finish_purge(found, *at)?;
-    }
-    for (at, start) in &survey.crashed {
-        let segment = &found.segments[&at.segment].0;
-        segment.change_word(at.ordinal, *start, |word| {
-            word.sending.then(|| word.crashed())
-        })?;
-    }
-    if changed {
-        // Rare: the process ended between a note and its word, or between a replacement and the purge of what it
-        // replaces. The words are right now; look again.
-        survey = recover::survey(&found.segments, ends, ledger)?;
-    }
-    survey.mended = mended;
-    let mut notes = Notes::default();
-    for (note, at) in std::mem::take(&mut survey.notes) {
-        if let Note::Bury(burial) = &note {
-            survey.named(burial.at, &burial.key(), 0);
-        }
-        notes.apply(note, at);
-    }
-    // A dead letter whose word says otherwise was settled by a younger word.
-    notes.burials.retain(|_, burial| {
-        let word = found
-            .segments
-            .get(&burial.at.segment)
-            .and_then(|(segment, _)| {
-                let word = segment.read_word(burial.at.ordinal).ok();
-                segment.close_file();
-                word
-            });
-        matches!(word, Some(Slot::Word(word)) if word.state == ChunkState::Dead)
-    });
-    for (key, at, version) in std::mem::take(&mut survey.dead) {
-        // Its note is damaged. It stays a dead letter that can be redriven, purged or exported.
-        notes.burials.entry(key).or_insert(BurialRef {
-            note: NoteAt {
-                segment: at.segment,
-                start: u32::MAX,
-            },
-            at,
-            version,
-            reason: DeadReason::ReasonLost,
-            died_at: Timestamp(0),
-        });
-    }
-    Ok((survey, notes))
-}
-
-/// Writes the word that a note asks for, if the word is older.
-fn make_true(found: &Inventory, note: &Note) -> io::Result<bool> {
-    let (at, version, state): (Location, u16, ChunkState) = match note {
-        Note::Bury(burial) => (burial.at, burial.version, ChunkState::Dead),
-        Note::Redrive { at, version } => (*at, *version, ChunkState::Live),
-        Note::Purge { at, version } => (*at, *version, ChunkState::Purged),
-        Note::Hold(_) | Note::HoldEnd(_) | Note::SessionEnd { .. } => return Ok(false),
-    };
-    let Some((segment, _)) = found.segments.get(&at.segment) else {
-        return Ok(false);
-    };
-    let read = segment.read_word(at.ordinal);
-    segment.close_file();
-    let Slot::Word(word) = read? else {
-        return Ok(false);
-    };
-    if word.version >= version {
-        return Ok(false);
-    }
-    segment.write_words(
-        at.ordinal,
-        &[Word {
-            version,
-            state,
-            sending: false,
-            ..word
-        }],
-    )?;
-    Ok(true)
-}
-
-/// The bytes of this dead letter were given again and accepted, so it is none any more. What says so stands in the
-/// journal and is found again if this word is lost; until it is durable no segment goes.
-fn finish_purge(found: &Inventory, at: Location) -> io::Result<bool> {
-    let Some((segment, _)) = found.segments.get(&at.segment) else {
-        return Ok(false);
-    };
-    let Slot::Word(word) = segment.read_word(at.ordinal)? else {
-        return Ok(false);
-    };
-    let dead = word.state == ChunkState::Dead;
-    if dead {
-        segment.write_words(at.ordinal, &[word.turned(ChunkState::Purged)])?;
-    }
-    Ok(dead)
 }
 
 fn remove_orphan_solos(

@@ -10,8 +10,10 @@ use super::error::{EnqueueError, Full, StoreError};
 use super::frame::Kind;
 use super::inner::Inner;
 use super::layout::PAGE;
+use super::moving::{Copied, CopyRequest, Source};
 use super::queue::{ChunkRequest, Committed, NoteAt, Request};
 use super::record::{ChunkRecord, Note};
+use super::reserve::or_with_reserve;
 use super::roll;
 use super::segment::NewFrame;
 use super::types::SequenceChoice;
@@ -33,6 +35,17 @@ pub enum What {
         note: Note,
         reply: SyncSender<Result<NoteAt, StoreError>>,
     },
+    Copy {
+        source: Source,
+        reply: SyncSender<Result<Copied, StoreError>>,
+    },
+}
+
+impl What {
+    /// Whether it takes a word of the state table.
+    fn has_word(&self) -> bool {
+        !matches!(self, Self::Note { .. })
+    }
 }
 
 /// Decides what each request is, in order, until the segment is full.
@@ -48,6 +61,11 @@ pub fn plan(
     while let Some(request) = requests.pop_front() {
         let prepared = match request {
             Request::Note(note, reply) => Some(plan_note(inner, *note, reply, now)),
+            Request::Copy(copy, reply) => {
+                let CopyRequest { frame, source } = *copy;
+                let what = What::Copy { source, reply };
+                Some(Planned { frame, what })
+            }
             Request::Chunk(chunk, reply) => match plan_chunk(inner, chunk, reply, now) {
                 Decision::Write(planned) => Some(*planned),
                 Decision::Answered => None,
@@ -72,7 +90,12 @@ pub fn plan(
                 requests.push_front(unplan(inner, frame));
                 break;
             }
-            if let Err(error) = roll::open_active(inner, active) {
+            // What is owed may use the last space; what is new may not.
+            let opened = match frame.what {
+                What::Chunk { .. } => roll::open_active(inner, active),
+                _ => or_with_reserve(inner, || roll::open_active(inner, active)),
+            };
+            if let Err(error) = opened {
                 refuse(inner, frame, error);
                 continue;
             }
@@ -89,11 +112,8 @@ fn fits(active: &Active, end: u64, planned: &[Planned], next: &Planned) -> bool 
     let layout = active.slot.segment.layout;
     match next.what {
         What::Note { .. } => end + next.frame.bytes() + PAGE <= layout.segment_bytes,
-        What::Chunk { .. } => {
-            let chunks = planned
-                .iter()
-                .filter(|p| matches!(p.what, What::Chunk { .. }))
-                .count();
+        What::Chunk { .. } | What::Copy { .. } => {
+            let chunks = planned.iter().filter(|p| p.what.has_word()).count();
             let words_left = layout.words() - active.next_ordinal;
             (chunks as u32) < words_left && end + next.frame.bytes() + PAGE <= layout.chunk_end()
         }
@@ -103,6 +123,10 @@ fn fits(active: &Active, end: u64, planned: &[Planned], next: &Planned) -> bool 
 fn unplan(inner: &Inner, planned: Planned) -> Request {
     match planned.what {
         What::Note { note, reply } => Request::Note(Box::new(note), reply),
+        What::Copy { source, reply } => {
+            let frame = planned.frame;
+            Request::Copy(Box::new(CopyRequest { frame, source }), reply)
+        }
         What::Chunk { meta, reply } => {
             let Kind::Chunk { solo, .. } = planned.frame.kind else {
                 unreachable!("a chunk's frame is a chunk")
@@ -133,6 +157,7 @@ fn unplan(inner: &Inner, planned: Planned) -> Request {
 fn refuse(inner: &Inner, planned: Planned, error: io::Error) {
     match planned.what {
         What::Note { reply, .. } => drop(reply.send(Err(StoreError::Io(error)))),
+        What::Copy { reply, .. } => drop(reply.send(Err(StoreError::Io(error)))),
         What::Chunk { meta, reply } => {
             inner.is_not_replaced(&meta.key);
             inner.stage.under_way().remove(&meta.key);

@@ -9,10 +9,11 @@ use super::inner::{Book, Solo};
 use super::layout::SegmentId;
 use super::ledger::{Closed, Ledger};
 use super::queue::NoteAt;
-use super::record::{ChunkRecord, Location, Note};
+use super::record::{Burial, ChunkRecord, Location, Note};
 use super::scan::{Found, walk};
 use super::segment::{FrameHead, Segment};
 use super::sessions::{Seen, Sessions};
+use super::twins::Suspects;
 use super::types::Damage;
 use super::word::Word;
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason};
@@ -40,6 +41,10 @@ pub struct Survey {
     pub rewrite: Vec<(Location, Word)>,
     /// Damaged chunks whose bytes were given again: a younger frame has their key.
     pub replaced: Vec<Location>,
+    /// Chunks that may be there twice.
+    pub twins: Suspects,
+    /// Burials of dead letters that were found at a new place, to be written.
+    pub burials: Vec<Burial>,
     /// Enqueue numbers from here on are younger than the ledger.
     fresh_from: u64,
     /// Chunks that were buried as damaged.
@@ -103,13 +108,17 @@ impl Survey {
                 word,
                 word_was_readable,
             } => {
-                self.highest_number = self.highest_number.max(head.header.number);
+                let highest = self.highest_number;
+                self.highest_number = highest.max(head.header.number);
                 match read_chunk(&head) {
                     Some(meta) => {
                         let at = Location {
                             segment: segment.id,
                             ordinal,
                         };
+                        if word.state != ChunkState::Moved {
+                            self.twins.saw(head.header.number, at, highest);
+                        }
                         if !word_was_readable {
                             let place = segment.layout.word_at(ordinal);
                             let reason =

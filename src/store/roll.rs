@@ -1,5 +1,6 @@
 //! Beginning a new segment, and the ledger's part in it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use super::header::{Predecessor, SegmentHeader};
 use super::inner::{Book, Inner, SegmentSlot};
 use super::layout::{Layout, PAGE, SegmentId};
 use super::ledger::{Closed, SessionLine};
+use super::reserve::or_with_reserve;
 use super::segment::Segment;
 use crate::sabotage::stop_at;
 
@@ -30,8 +32,12 @@ pub fn open_active(inner: &Inner, active: &mut Option<Active>) -> io::Result<()>
         next_ordinal: 0,
         slot,
     });
-    // What this ledger says stands in segments too, so a failure here costs nothing yet.
-    if let Err(error) = write_ledger(inner) {
+    // What this ledger says stands in segments too, so nobody waits for it, and a failure costs nothing yet. Only the
+    // first one pins the host.
+    let first = inner.ledger.lock().expect("no holder panics").edition == 0;
+    if !first {
+        inner.want_ledger();
+    } else if let Err(error) = write_ledger(inner) {
         tracing::warn!(%error, "ledger not written");
     }
     Ok(())
@@ -146,7 +152,6 @@ pub fn cut(slot: &SegmentSlot) {
 /// Writes both ledger files: the totals of what is retired, the ends of what is closed, and what is known of sessions.
 pub fn write_ledger(inner: &Inner) -> io::Result<()> {
     let _writing = inner.ledger_writing.lock().expect("no holder panics");
-    let active = *inner.active.lock().expect("no holder panics");
     let mut ledger = inner.ledger.lock().expect("no holder panics");
     let running_ms = ledger
         .running
@@ -168,31 +173,33 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
         })
         .collect();
     drop(sessions);
-    ledger.closed = inner
-        .segments()
-        .iter()
-        .filter(|(id, _)| Some(**id) != active)
-        .map(|(id, slot)| {
-            let book = slot.book();
-            (
-                *id,
-                Closed {
-                    chunks: book.chunks,
-                    end: book.end,
-                },
-            )
-        })
-        .collect();
+    ledger.closed = closed(inner);
     ledger.next_number = inner.next_number.load(Ordering::Relaxed);
     ledger.edition += 1;
     // Nobody who wants to count waits for the disk.
     let written = ledger.clone();
     drop(ledger);
-    written.write(inner.disk.as_ref(), &inner.dir)?;
+    or_with_reserve(inner, || written.write(inner.disk.as_ref(), &inner.dir))?;
     inner
         .written_running_ms
         .store(running_ms, Ordering::Relaxed);
     Ok(())
+}
+
+/// Where the segments end that nobody appends to.
+fn closed(inner: &Inner) -> BTreeMap<SegmentId, Closed> {
+    let segments = inner.segments();
+    // Under the lock of the map: a segment that became active since must not pass for closed, or an opening after a
+    // kill would cut off what was accepted into it.
+    let active = *inner.active.lock().expect("no holder panics");
+    let complete = segments.iter().filter(|(id, _)| Some(**id) != active);
+    complete
+        .map(|(id, slot)| {
+            let book = slot.book();
+            let (chunks, end) = (book.chunks, book.end);
+            (*id, Closed { chunks, end })
+        })
+        .collect()
 }
 
 /// Unpredictable, so that no payload can hold a frame that would pass for one of ours.

@@ -4,8 +4,8 @@
 
 use std::io;
 
-use super::frame::Kind;
-use super::segment::{FrameHead, Segment, Unreadable};
+use super::frame::{self, Decoded, Kind};
+use super::segment::{FrameHead, Segment, Unreadable, read_patiently};
 use super::word::{Slot, Word};
 
 /// One step of the walk.
@@ -54,10 +54,11 @@ pub fn walk(
 ) -> io::Result<()> {
     let limit = u64::from(end.unwrap_or(segment.layout.segment_bytes as u32));
     let words = Words::read(segment)?;
+    let mut window = Window::default();
     let mut at = segment.layout.data_start();
     let mut ordinal = 0;
     while at < limit {
-        match segment.read_frame(at as u32) {
+        match window.frame(segment, at as u32) {
             Ok(head) => {
                 at = head.next();
                 match head.header.kind {
@@ -117,6 +118,54 @@ pub fn walk(
         }
     }
     Ok(())
+}
+
+/// Reads many small frames at once; large ones singly, because only their heads are wanted.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+    /// Whether the last frame was small.
+    small: bool,
+}
+
+impl Window {
+    const BYTES: usize = 256 << 10;
+    const SMALL: u64 = 16 << 10;
+
+    fn frame(&mut self, segment: &Segment, at: u32) -> Result<FrameHead, Unreadable> {
+        let mut found = self.held(segment, at);
+        if found.is_none() && self.small {
+            self.fill(segment, at.into());
+            found = self.held(segment, at);
+        }
+        let head = match found {
+            Some(head) => head?,
+            None => segment.read_frame(at)?,
+        };
+        self.small = head.header.frame_bytes() <= Self::SMALL;
+        Ok(head)
+    }
+
+    fn held(&self, segment: &Segment, at: u32) -> Option<Result<FrameHead, Unreadable>> {
+        let from = u64::from(at).checked_sub(self.start)?;
+        let bytes = self.bytes.get(from as usize..)?;
+        match frame::decode(segment.nonce, at, bytes) {
+            Ok(Decoded::Head(head)) => Some(Ok(head)),
+            Ok(Decoded::Needs(_)) => None,
+            Err(unreadable) => Some(Err(unreadable)),
+        }
+    }
+
+    fn fill(&mut self, segment: &Segment, at: u64) {
+        self.bytes.resize(Self::BYTES, 0);
+        let read = segment
+            .file()
+            .and_then(|file| read_patiently(file.as_ref(), &mut self.bytes, at));
+        self.start = at;
+        // A window that cannot be read says nothing of the frames in it: each is read singly.
+        self.bytes.truncate(read.unwrap_or(0));
+    }
 }
 
 struct Words(Vec<Slot>);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::covered::Covered;
-use super::frame::{self, Header, Kind};
+use super::frame::{self, Decoded, Header, Kind};
 use super::header::{HEADER_BYTES, HeaderFault, SegmentHeader};
 use super::layout::{HEADER_COPIES, Layout, PAGE, SYNCED_AT, SegmentId};
 use super::word::{Slot, Word};
@@ -303,38 +303,15 @@ impl Segment {
         let file = self.file().map_err(|_| Unreadable)?;
         // One read covers the header and almost every record.
         let mut bytes = vec![0; 1024];
-        let read =
-            read_patiently(file.as_ref(), &mut bytes, u64::from(start)).map_err(|_| Unreadable)?;
-        bytes.truncate(read);
-        let Some(head) = bytes.first_chunk::<{ frame::HEADER }>() else {
-            return Err(Unreadable);
-        };
-        let seed = frame::seed(self.nonce, u64::from(start));
-        let header = Header::decode(head, seed).ok_or(Unreadable)?;
-        let wanted = frame::HEADER + header.body_bytes();
-        if bytes.len() < wanted {
-            bytes.resize(wanted, 0);
+        loop {
             let read = read_patiently(file.as_ref(), &mut bytes, u64::from(start))
                 .map_err(|_| Unreadable)?;
-            if read < wanted {
-                return Err(Unreadable);
+            match frame::decode(self.nonce, start, &bytes[..read])? {
+                Decoded::Head(head) => return Ok(head),
+                Decoded::Needs(wanted) if bytes.len() < wanted => bytes.resize(wanted, 0),
+                Decoded::Needs(_) => return Err(Unreadable),
             }
         }
-        let body = &bytes[frame::HEADER..wanted];
-        if frame::checksum(seed, &[body]) != header.body_crc {
-            return Err(Unreadable);
-        }
-        let (record, crcs) = body.split_at(header.record_bytes as usize);
-        let block_crcs = crcs
-            .chunks_exact(4)
-            .map(|crc| u32::from_le_bytes(crc.try_into().expect("4 bytes")))
-            .collect();
-        Ok(FrameHead {
-            start,
-            header,
-            record: record.to_vec(),
-            block_crcs,
-        })
     }
 }
 

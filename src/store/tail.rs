@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::Path;
 
 use super::frame::Kind;
 use super::inner::solo_name;
@@ -13,15 +12,14 @@ use super::payload::PayloadReader;
 use super::scan::{Found, walk};
 use super::segment::{FrameHead, Segment};
 use super::word::Word;
-use crate::disk::Disk;
-use crate::sabotage::{Sabotage, Sabotaged};
+use crate::disk::{Disk, DiskFile};
+use crate::sabotage::{Sabotage, Sabotaged, stop_at};
 
 /// Where each segment's accepted frames end. The last segment of an opening that ended badly does not say; its tail is
-/// looked at, and what holds is written again in place, because an earlier sync of it may have failed unseen.
+/// looked at, and what holds is written anew, because an earlier sync of it may have failed unseen.
 pub fn ends(
     found: &Inventory,
     ledger: &Ledger,
-    dir: &Path,
     disk: &dyn Disk,
     sabotaged: Sabotaged,
 ) -> io::Result<BTreeMap<SegmentId, Closed>> {
@@ -37,18 +35,13 @@ pub fn ends(
     }
     for (id, (segment, _)) in &found.segments {
         if !ends.contains_key(id) {
-            ends.insert(*id, settle_end(segment, dir, disk, sabotaged)?);
+            ends.insert(*id, settle_end(segment, disk, sabotaged)?);
         }
     }
     Ok(ends)
 }
 
-fn settle_end(
-    segment: &Segment,
-    dir: &Path,
-    disk: &dyn Disk,
-    sabotaged: Sabotaged,
-) -> io::Result<Closed> {
+fn settle_end(segment: &Segment, disk: &dyn Disk, sabotaged: Sabotaged) -> io::Result<Closed> {
     let mut steps = Vec::new();
     walk(segment, None, |step| {
         steps.push(step);
@@ -82,7 +75,7 @@ fn settle_end(
                 ..
             } => {
                 if beyond {
-                    if !tail_holds(segment, head, dir, disk)? {
+                    if !reads_back(segment, head, disk)? {
                         break;
                     }
                     // Not a byte more: the rest of its commit may be torn.
@@ -98,17 +91,14 @@ fn settle_end(
         }
     }
     if closed.end > durable && !sabotaged.is(Sabotage::TrustPageCache) {
-        write_again(segment, durable, closed.end, &tail_words)?;
+        make_sure(segment, (durable, closed.end), &tail_words, disk)?;
     }
     Ok(closed)
 }
 
-fn tail_holds(
-    segment: &Segment,
-    head: &FrameHead,
-    dir: &Path,
-    disk: &dyn Disk,
-) -> io::Result<bool> {
+/// Whether a frame's payload reads back whole.
+pub fn reads_back(segment: &Segment, head: &FrameHead, disk: &dyn Disk) -> io::Result<bool> {
+    let dir = segment.path.parent().expect("a segment is in a directory");
     let Kind::Chunk {
         payload_bytes,
         solo,
@@ -138,25 +128,68 @@ fn tail_holds(
     Ok(read == Ok(payload_bytes))
 }
 
-/// Writes the same bytes to the same place, so that the sync that follows tells the truth about them.
-fn write_again(segment: &Segment, from: u32, to: u32, words: &[(u32, Word)]) -> io::Result<()> {
-    let file = segment.file()?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = u64::from(from);
-    while at < u64::from(to) {
-        let length = (u64::from(to) - at).min(buffer.len() as u64) as usize;
-        let read = super::segment::read_patiently(file.as_ref(), &mut buffer[..length], at)?;
-        if read == 0 {
-            break;
+/// Makes what holds durable, by a sync that tells the truth about it. The same bytes at the same place would not do: after
+/// a write error ext4 keeps the space reserved and empty, and a later write and sync of a cached page, both without an
+/// error, leave it so (ADR 0021). So they go to a file of their own, which takes the segment's name. Only where there is
+/// no room for it are they written in place.
+fn make_sure(
+    segment: &Segment,
+    (from, to): (u32, u32),
+    words: &[(u32, Word)],
+    disk: &dyn Disk,
+) -> io::Result<()> {
+    match copy(segment, to, disk) {
+        Ok(()) => segment.close_file(),
+        Err(error) if is_full(&error) => {
+            tracing::warn!(segment = %segment.id, "no room for a copy of a tail whose sync is not known");
+            write_bytes(segment.file()?.as_ref(), segment.file()?.as_ref(), from, to)?;
         }
-        file.write_at(&[&buffer[..read]], at)?;
-        at += read as u64;
+        Err(error) => return Err(error),
     }
     for (ordinal, word) in words {
         segment.write_words(*ordinal, &[*word])?;
     }
     segment.sync()?;
     segment.write_synced(to)?;
-    tracing::info!(segment = %segment.id, bytes = to - from, "written again: a tail whose sync is not known");
+    tracing::info!(segment = %segment.id, bytes = to - from, "written anew: a tail whose sync is not known");
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// Everything up to `to`, header and words included. Until the rename the segment is what it was.
+fn copy(segment: &Segment, to: u32, disk: &dyn Disk) -> io::Result<()> {
+    let dir = segment.path.parent().expect("a segment is in a directory");
+    let path = dir.join(format!("{}.new", segment.id.file_name()));
+    let file = disk.create(&path)?;
+    let copied = file.allocate(u64::from(to)).and_then(|()| {
+        write_bytes(segment.file()?.as_ref(), file.as_ref(), 0, to)?;
+        file.sync()
+    });
+    if let Err(error) = copied {
+        // It must not stay behind on a full disk; the cause matters more than this.
+        let _ = disk.remove(&path);
+        return Err(error);
+    }
+    stop_at("between_copy_and_rename");
+    disk.rename(&path, &segment.path)?;
+    disk.sync_dir(dir)
+}
+
+fn write_bytes(from: &dyn DiskFile, to: &dyn DiskFile, start: u32, end: u32) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let (mut at, end) = (u64::from(start), u64::from(end));
+    while at < end {
+        let length = (end - at).min(buffer.len() as u64) as usize;
+        let read = super::segment::read_patiently(from, &mut buffer[..length], at)?;
+        if read == 0 {
+            break;
+        }
+        to.write_at(&[&buffer[..read]], at)?;
+        at += read as u64;
+    }
     Ok(())
 }

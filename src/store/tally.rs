@@ -47,6 +47,13 @@ impl Tally {
         }
     }
 
+    /// A chunk is counted elsewhere from now on.
+    pub fn leave(&mut self, state: ChunkState, bytes: u64) {
+        self.turn(state, ChunkState::Moved, bytes);
+        self.accepted.chunks = self.accepted.chunks.saturating_sub(1);
+        self.accepted.bytes = self.accepted.bytes.saturating_sub(bytes);
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.accepted.add(other.accepted);
         self.live.add(other.live);

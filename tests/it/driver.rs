@@ -186,7 +186,10 @@ impl Driver {
             for (tenant, session) in SESSIONS {
                 scope.spawn(move || self.produce(tenant, session, u64::MAX));
             }
-            while settling {
+            if !settling {
+                return;
+            }
+            loop {
                 for (tenant, session) in SESSIONS {
                     self.settle_one(&key_of(tenant, session), random);
                 }

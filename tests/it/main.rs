@@ -2,13 +2,17 @@
 
 mod architecture;
 mod block_log;
+mod canary;
 mod clocks;
 mod credentials;
+mod cycles;
 mod demo;
 mod documents;
 mod driver;
 mod enqueueing;
 mod examples;
+mod failed_sync;
+mod full_disk;
 mod grants;
 mod holders;
 mod hostile;
@@ -25,7 +29,9 @@ mod purview;
 mod reach;
 mod recordings;
 mod refusals;
+mod rotation;
 mod sabotage;
+mod seed_thread;
 mod service;
 mod support;
 mod syscall_kill;

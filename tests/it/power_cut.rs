@@ -1,7 +1,9 @@
 //! Power cuts: a real filesystem on a disk with a volatile write cache, and the power goes while the store takes in,
 //! settles, seals, reclaims, writes its ledger or opens. Whatever was answered is there afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use fastrand::Rng;
 
@@ -156,4 +158,67 @@ fn a_power_cut_shows_a_store_that_answers_without_a_sync() {
     let lost = (0..10).find_map(|_| campaign.episode(None).and_then(|()| campaign.look()).err());
     println!("{} power cuts landed: {lost:?}", campaign.landed());
     assert!(lost.is_some(), "went unnoticed");
+}
+
+fn segments(store: &Path) -> BTreeSet<String> {
+    let listed = fs::read_dir(store.join("segments")).expect("the store has segments");
+    let names = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+/// Fills segments, delivers them, and cuts where their names are gone and the directory is not synced. Those that were
+/// there again afterwards.
+fn unlinked_and_back(disk: &mut CachedDisk, account: &mut Account, seed: u64) -> BTreeSet<String> {
+    let store = disk.path().join("store");
+    let life = |job, stop_at| Job {
+        job,
+        store: &store,
+        seed,
+        sabotage: "",
+        stop_at,
+        marker: None,
+    };
+    let mut process = life("take_in", "").start();
+    wait_for("a few segments", || {
+        assert!(process.ended().is_none(), "{}", process.err());
+        (process.out().matches("~ yes").count() > 100).then_some(())
+    });
+    account.hear(&process.kill().out).unwrap();
+    let mut process = life("verify", "between_unlink_and_sync").start();
+    process.wait_until_told("stopped at between_unlink_and_sync");
+    let left = segments(&store);
+    disk.cut();
+    let ended = process.kill();
+    disk.unplug();
+    disk.power_up();
+    account.hear(&ended.out).unwrap();
+    let found = segments(&store);
+    found.difference(&left).cloned().collect()
+}
+
+#[test]
+fn an_unlinked_segment_that_is_there_again_after_a_cut_is_not_taken_up_again() {
+    if !can_break_disks(&CACHED_DISK_TOOLS) {
+        return;
+    }
+    let mut disk = CachedDisk::new();
+    let mut account = Account::new(Fault::PowerCut);
+    // Some other sync may have taken the directory along.
+    let back = (0..10).find_map(|seed| {
+        let back = unlinked_and_back(&mut disk, &mut account, seed);
+        (!back.is_empty()).then_some(back)
+    });
+    let back = back.expect("no unlinked segment came back in ten cuts");
+    let mut campaign = Campaign {
+        disk,
+        random: Rng::with_seed(1),
+        account,
+        sabotage: "",
+        landed: BTreeMap::new(),
+        missed: 0,
+    };
+    assert_eq!(campaign.look(), Ok(()));
+    let after = segments(&campaign.disk.path().join("store"));
+    println!("{back:?} came back; after the next opening {after:?}");
+    assert!(back.is_disjoint(&after));
 }

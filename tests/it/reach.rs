@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -24,8 +25,12 @@ fn tls_file(name: &str) -> String {
     format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Only who shows a certificate of the authority is let through to `to`.
-async fn front(to: String) -> u16 {
+/// Below which paths a gateway has the platform's API and its login.
+const API: &str = "/gateway/api";
+const LOGIN: &str = "/gateway/login";
+
+/// Only who shows a certificate of the authority is let through to `to`, and only below `prefixes`, which end here.
+async fn front(to: String, prefixes: &'static [&'static str]) -> u16 {
     let authority = CertificateDer::from_pem_file(tls_file("ca.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority).unwrap();
@@ -53,12 +58,52 @@ async fn front(to: String) -> u16 {
                 let Ok(mut inside) = acceptor.accept(stream).await else {
                     return;
                 };
+                let head = read_head(&mut inside).await;
+                let Some(head) = head.and_then(|head| passed_on(&head, prefixes)) else {
+                    let refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                    let _ = inside.write_all(refusal).await;
+                    return;
+                };
                 let mut outside = TcpStream::connect(to).await.unwrap();
+                outside.write_all(head.as_bytes()).await.unwrap();
                 let _ = copy_bidirectional(&mut inside, &mut outside).await;
             });
         }
     });
     port
+}
+
+async fn read_head(from: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(from.read_u8().await.ok()?);
+    }
+    String::from_utf8(head).ok()
+}
+
+/// The head as the platform gets it: without the gateway's prefix, told that the way was secure, and the only one of its
+/// connection unless it opens a socket. An upload URL leads to the storage host, which has no prefix, and takes no header
+/// that was not signed.
+fn passed_on(head: &str, prefixes: &[&str]) -> Option<String> {
+    let (line, fields) = head.split_once("\r\n")?;
+    let (method, path) = line.split_once(' ')?;
+    if path.starts_with("/_store/") {
+        return Some(head.to_owned());
+    }
+    let below = |prefix: &&str| {
+        path.strip_prefix(*prefix)
+            .filter(|rest| rest.starts_with('/'))
+    };
+    let path = prefixes.iter().find_map(below)?;
+    let is_upgrade = fields.to_lowercase().contains("upgrade: websocket");
+    let alone = if is_upgrade {
+        ""
+    } else {
+        "Connection: close\r\n"
+    };
+    Some(format!(
+        "{method} {path}\r\nX-Forwarded-Proto: https\r\n{alone}{fields}"
+    ))
 }
 
 /// Tunnels for whoever knows the password, and counts the tunnels.
@@ -75,14 +120,9 @@ async fn proxy(tunnels: Arc<AtomicU64>) -> u16 {
 }
 
 async fn tunnel(mut inside: TcpStream, tunnels: Arc<AtomicU64>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match inside.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
-    let head = String::from_utf8(head).unwrap();
+    let Some(head) = read_head(&mut inside).await else {
+        return;
+    };
     let knows = head
         .to_lowercase()
         .contains(&format!("proxy-authorization: {CREDENTIALS}").to_lowercase());
@@ -110,11 +150,16 @@ struct Way {
 
 /// A site whose platform and token endpoint are behind both hops. `http` is the rest of the common table.
 fn way(transport: &str, http: &str) -> Way {
+    way_below(transport, http, &[""])
+}
+
+/// `prefixes` of the API and, where they are two, of the login.
+fn way_below(transport: &str, http: &str, prefixes: &'static [&'static str]) -> Way {
     let site = Site::new();
     let hops = tokio::runtime::Runtime::new().unwrap();
     let tunnels = Arc::<AtomicU64>::default();
     let (front, proxy) = hops.block_on(async {
-        let front = front(site.sandbox.address().to_owned()).await;
+        let front = front(site.sandbox.address().to_owned(), prefixes).await;
         (front, proxy(Arc::clone(&tunnels)).await)
     });
     let private = |name: &str, bytes: &[u8]| {
@@ -134,7 +179,13 @@ fn way(transport: &str, http: &str) -> Way {
             .lines()
             .filter(|line| !line.starts_with("path = \"/api"));
         let text: String = lines.map(|line| format!("{line}\n")).collect();
-        let text = text.replace(&plain, &format!("https://127.0.0.1:{front}"));
+        let (api, login) = (prefixes[0], prefixes[prefixes.len() - 1]);
+        let secure = format!("https://127.0.0.1:{front}");
+        let text = text.replace(
+            &format!("api_url = \"{plain}"),
+            &format!("api_url = \"{secure}{api}"),
+        );
+        let text = text.replace(&plain, &format!("{secure}{login}"));
         let transport = format!("transport = \"{transport}\"");
         let text = text.replace("transport = \"json\"", &transport);
         format!("{text}\n[http]\nproxy_url = \"http://user@127.0.0.1:{proxy}\"\n{http}\n")
@@ -154,19 +205,74 @@ const TRUST: &str = "ca_file = \"ca.pem\"\n";
 const IDENTITY: &str =
     "client_certificate_file = \"client.pem\"\nclient_key_file = \"client.key\"\n";
 
+const TRANSPORTS: [&str; 4] = ["json", "binary", "presigned", "websocket"];
+
+/// Everything arrives, through so many tunnels at least, and no log at all tells a secret.
+#[track_caller]
+fn delivers(way: &Way, at_least: u64) {
+    let site = &way.site;
+    let run = site.run_with(&mut site.command(&["run", "--log", "trace"]));
+    site.wait_stats("delivery", |told| told.balance("delivered") == 2);
+    run.terminate();
+    let log = run.wait().expect(0).err;
+    assert!(log.contains("TRACE"), "{log}");
+    site.assert_all_delivered(2);
+    for session in SESSIONS {
+        assert!(site.sandbox.film("acme", session) == site.enqueued("acme", session, 0));
+    }
+    let tunnels = way.tunnels.load(Ordering::Relaxed);
+    assert!(tunnels >= at_least, "{tunnels} tunnels");
+}
+
 #[test]
 fn a_platform_behind_proxy_authority_and_certificate_is_reached() {
-    for transport in ["json", "binary"] {
-        let Way { site, tunnels, .. } = &way(transport, &format!("{PROXY}{TRUST}{IDENTITY}"));
-        let run = site.run_with(&mut site.command(&["run", "--log", "trace"]));
-        site.wait_stats("delivery", |told| told.balance("delivered") == 2);
+    for transport in TRANSPORTS {
+        println!("transport {transport}");
+        let way = way(transport, &format!("{PROXY}{TRUST}{IDENTITY}"));
+        // The token endpoint and the platform, each through its own; two wishes and two uploads besides.
+        delivers(&way, if transport == "presigned" { 5 } else { 2 });
+        let sockets = way.site.sandbox.counted("sockets");
+        assert_eq!(sockets, u64::from(transport == "websocket"));
+    }
+}
+
+#[test]
+fn a_gateway_has_api_and_login_below_paths_of_their_own() {
+    for transport in TRANSPORTS {
+        println!("transport {transport}");
+        let http = format!("{PROXY}{TRUST}{IDENTITY}");
+        let way = way_below(transport, &http, &[API, LOGIN]);
+        let site = &way.site;
+        let told = site.worker(&["check", "--online"]).expect(0).out;
+        let had = "tenant acme: token: had, valid for 59 min, of organisation org-acme";
+        assert!(told.contains(had), "{told}");
+        delivers(&way, 2);
+        let archive = json!({"recordings": {"add": [{"id": "r-1", "age_ms": 1000}]}});
+        site.sandbox.tenant("acme", archive);
+        site.worker(&["recordings", "fetch", "--tenant", "acme", "r-1"])
+            .expect(0);
+        site.worker(&["drain"]).expect(0);
+        let shown = site.worker(&["recordings", "show", "r-1", "--json"]);
+        assert!(shown.expect(0).out.contains("fetched"));
+    }
+}
+
+#[test]
+fn a_wrong_prefix_is_named_and_costs_nothing() {
+    let http = format!("{PROXY}{TRUST}{IDENTITY}");
+    for transport in ["json", "websocket"] {
+        let way = way_below(transport, &http, &[API, LOGIN]);
+        let site = &way.site;
+        site.configure(|text| text.replace(API, "/elsewhere"));
+        let run = site.run();
+        site.wait_stats("the refusal", |told| {
+            let mut holds = told.holds("acme").into_iter();
+            holds.any(|(kind, reason)| kind == "blocked" && reason.contains("404"))
+        });
         run.terminate();
-        let log = run.wait().expect(0).err;
-        assert!(!log.contains("canary"), "a secret was logged: {log}");
-        assert!(!log.contains("dXNlcjpjYW5hcnk"), "a secret was logged");
-        site.assert_all_delivered(2);
-        // The token endpoint and the platform, each through its own.
-        assert!(tunnels.load(Ordering::Relaxed) >= 2);
+        run.wait().expect(0);
+        site.configure(|text| text.replace("/elsewhere", API));
+        delivers(&way, 2);
     }
 }
 

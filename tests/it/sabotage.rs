@@ -4,13 +4,14 @@
 use std::path::Path;
 
 /// The defect, the file of the test that provokes it, and that test's name.
-const CONTROLS: [(&str, &str, &str); 15] = [
+const CONTROLS: [(&str, &str, &str); 17] = [
     ("SkipSync", MODEL, EVERY_DEFECT),
     ("AckBeforeSync", MODEL, EVERY_DEFECT),
     ("ForgetWord", MODEL, EVERY_DEFECT),
     ("TrustFailedSync", MODEL, EVERY_DEFECT),
     ("TrustPageCache", MODEL, EVERY_DEFECT),
     ("UnlinkFirst", MODEL, EVERY_DEFECT),
+    ("MoveBeforeCopy", MODEL, EVERY_DEFECT),
     ("ForgetNotes", MODEL, EVERY_DEFECT),
     (
         "SkipBlockChecksum",
@@ -51,6 +52,11 @@ const CONTROLS: [(&str, &str, &str); 15] = [
         "CountOutageAsFailure",
         "tests/it/platform_faults.rs",
         "an_outage_that_costs_retries_is_noticed",
+    ),
+    (
+        "LogHeader",
+        "tests/it/canary.rs",
+        "a_build_that_logs_one_header_is_found_out",
     ),
 ];
 

@@ -45,7 +45,17 @@ impl Cycle {
             assert!(driver.ended().is_none(), "{}", driver.err());
             driver.out().contains("= end").then_some(())
         });
-        Self { dir, driver, go }
+        let cycle = Self { dir, driver, go };
+        // A thread gives itself its name, when it gets to run.
+        wait_for("the store's threads to have their names", || {
+            let names: Vec<String> = cycle.threads().into_values().collect();
+            let there = |name: &&str| names.iter().any(|found| found == name);
+            ["committer", "syncer", "keeper", "index"]
+                .iter()
+                .all(there)
+                .then_some(())
+        });
+        cycle
     }
 
     /// Its threads by name.

@@ -8,8 +8,12 @@ use crate::support::{Process, SESSIONS, Site, film, session_files};
 /// Acme and its fellows deliver over sockets, at the path that is the transport's own.
 fn site(token_life: &str) -> Site {
     // Chunk by chunk, so that a socket lives long enough to be troubled.
-    let delivery = "[tenants.acme.delivery]\ngap_wait = \"1s\"\ngroup = \"off\"\n";
-    let site = Site::with(token_life, delivery);
+    site_with(token_life, "group = \"off\"\n")
+}
+
+fn site_with(token_life: &str, group: &str) -> Site {
+    let delivery = format!("[tenants.acme.delivery]\ngap_wait = \"1s\"\n{group}");
+    let site = Site::with(token_life, &delivery);
     site.configure(|text| text.replace("transport = \"json\"", "transport = \"websocket\""));
     site
 }
@@ -17,6 +21,11 @@ fn site(token_life: &str) -> Site {
 /// The recording in acme's queue.
 fn loaded(token_life: &str) -> Site {
     let site = site(token_life);
+    load(&site);
+    site
+}
+
+fn load(site: &Site) {
     for session in SESSIONS {
         let mut command = site.command(&["enqueue", "--tenant", "acme", "--session", session]);
         command
@@ -24,7 +33,6 @@ fn loaded(token_life: &str) -> Site {
             .args(session_files(session));
         Process::start(&mut command).wait().expect(0);
     }
-    site
 }
 
 fn trouble(site: &Site, times: Value, action: Value) {
@@ -74,6 +82,22 @@ fn sockets_that_are_cut_again_and_again_cost_nothing() {
     assert_eq!(sockets, 7);
     let sockets = drains_under(json!(4), json!({"socket": "cut", "after_bytes": 150_001}));
     assert_eq!(sockets, 5);
+}
+
+#[test]
+fn groups_whose_sockets_are_cut_arrive_whole_and_nothing_that_is_persisted_comes_again() {
+    for action in [
+        json!({"socket": "cut", "after_bytes": 150_001}),
+        json!({"socket": "cut", "after_messages": 21}),
+    ] {
+        let site = site_with("1h", "");
+        load(&site);
+        trouble(&site, json!(4), action);
+        site.worker(&["drain"]).expect(0);
+        // Duplicates would have been counted part by part.
+        arrived(&site);
+        assert!(site.sandbox.counted("sockets") >= 2);
+    }
 }
 
 #[test]

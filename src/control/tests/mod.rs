@@ -338,6 +338,7 @@ fn a_pause_outlives_the_command_and_a_resume_ends_it() {
         Ok(Reply::Resumed {
             tenant: tenant(),
             removed,
+            served: false,
         })
     };
     assert_eq!(reach.ask(&resume), resumed(1));

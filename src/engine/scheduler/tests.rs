@@ -8,7 +8,7 @@ use crate::engine::gate::Passage;
 use crate::engine::hold::{HoldKind, Words};
 use crate::engine::judge::Judgement;
 use crate::engine::lane::ROUTE;
-use crate::model::{FailureClass as C, FailureRecord};
+use crate::model::{FailureClass as C, FailureRecord, Timestamp};
 use crate::platform::Limits;
 use crate::policy::retry::{self, Settle};
 

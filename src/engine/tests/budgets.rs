@@ -8,7 +8,7 @@ use super::stage::{HOUR, MINUTE, Stage, pass};
 use crate::auth::{Rules, Slot};
 use crate::chance::Chance;
 use crate::engine::fetch::{FetchDeps, FetchLane, Fetcher};
-use crate::model::{FailureClass, FailureRecord, RecordingFacts, RecordingId, Route, Timestamp};
+use crate::model::{FailureClass, FailureRecord, RecordingId, Route, Timestamp};
 use crate::platform::Failure;
 use crate::platform::fetch::{Archive, Fetch, FetchAnswer, Fetched, Fetching, Source};
 
@@ -37,7 +37,7 @@ impl Archive for Metered {
             let (within, limits) = self.meter.lock().unwrap().count(now, FETCHES);
             tokio::time::sleep(Duration::from_millis(back)).await;
             let fetched = match within {
-                true => Fetched::One(Box::new(RecordingFacts::default())),
+                true => Fetched::One(Box::default()),
                 false => Fetched::Failed(Box::new(throttled(limits.reset_in))),
             };
             FetchAnswer { fetched, limits }

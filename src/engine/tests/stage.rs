@@ -406,15 +406,33 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(tenants: &[&str]) -> Self {
-        let mut stage = Self::unopened(tenants);
+        Self::in_dir(tenants, tempfile::tempdir().unwrap())
+    }
+
+    /// The store's files stand in memory where there is much of it: for tests of what the engine decides about very many
+    /// chunks, not of what a disk does.
+    pub fn in_memory(tenants: &[&str]) -> Self {
+        const ENOUGH: u64 = 4 << 30;
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map_or(0, |about| about.f_bavail * about.f_frsize);
+        let dir = match free >= ENOUGH {
+            true => tempfile::tempdir_in(memory).ok(),
+            false => None,
+        };
+        let dir = dir.unwrap_or_else(|| tempfile::tempdir().unwrap());
+        Self::in_dir(tenants, dir)
+    }
+
+    fn in_dir(tenants: &[&str], dir: tempfile::TempDir) -> Self {
+        let mut stage = Self::unopened(tenants, dir);
         stage.open();
         stage
     }
 
-    fn unopened(tenants: &[&str]) -> Self {
+    fn unopened(tenants: &[&str], dir: tempfile::TempDir) -> Self {
         let wall = Timestamp::parse("2026-03-01T10:00:00Z").unwrap();
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir,
             clock: Arc::new(JumpingClock {
                 runtime: RuntimeClock::starting_at(wall),
                 offset_ms: Mutex::new(0),

@@ -185,7 +185,7 @@ fn one_client_uses_the_quota_of_every_kind_of_window_and_is_hardly_ever_refused(
 
 #[test]
 fn four_clients_that_know_nothing_of_each_other_share_a_quota() {
-    for counts in [Counts::Fixed, Counts::Aligned] {
+    for counts in [Counts::Fixed, Counts::Aligned, Counts::Sliding] {
         for seed in 0..5 {
             let mut platform = Platform::new(counts, 300);
             let sent = contest(&mut platform, 4, 22, seed);

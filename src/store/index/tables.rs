@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
@@ -26,6 +27,8 @@ const VERSION: u8 = 1;
 /// Modest, because sled's resident memory is a multiple of it.
 const CACHE_BYTES: u64 = 8 << 20;
 const HISTORY_MAX: usize = 8;
+/// Space that its file has behind its end, so that settling goes on when the disk is full.
+const AHEAD: u64 = 2 << 20;
 
 /// One fact of the journal, on its way into the index.
 #[derive(Debug, Clone)]
@@ -51,6 +54,14 @@ pub enum Change {
     /// Owed again.
     Owe {
         session: SessionKey,
+        segment: SegmentId,
+        owed: Owed,
+    },
+    /// Owed at another place.
+    Move {
+        session: SessionKey,
+        /// Where it was.
+        row: RowKey,
         segment: SegmentId,
         owed: Owed,
     },
@@ -111,7 +122,11 @@ impl Tables {
             .flush_every_ms(None)
             .print_profile_on_drop(false)
             .open()?;
-        let file = File::open(path.join("db"))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path.join("db"))?;
+        reserve_ahead(&file);
         Ok(Self {
             owed: Rows::new(db.open_tree("owed")?),
             seen: Rows::new(db.open_tree("seen")?),
@@ -159,6 +174,15 @@ impl Tables {
                     segment,
                     owed,
                 } => {
+                    self.owed.append(session, *segment, owed.clone())?;
+                }
+                Change::Move {
+                    session,
+                    row,
+                    segment,
+                    owed,
+                } => {
+                    self.owed.remove(row, owed.sequence)?;
                     self.owed.append(session, *segment, owed.clone())?;
                 }
                 Change::Settle {
@@ -332,9 +356,21 @@ impl Tables {
     pub fn sync(&self) -> Result<(), IndexFault> {
         self.db.flush()?;
         self.file.sync_data()?;
+        reserve_ahead(&self.file);
         Ok(())
     }
 }
+
+/// Without changing the length, which sled goes by. On a disk that has none to give there was some before.
+fn reserve_ahead(file: &File) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(found) = file.metadata() else { return };
+    if found.blocks() * 512 < found.len() + AHEAD / 2 {
+        let whole = found.len() + AHEAD;
+        let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, whole);
+    }
+}
+
 /// For the fuzzer.
 #[cfg(any(test, feature = "fuzzing"))]
 pub fn fuzz(sealed: &[u8]) {

@@ -26,6 +26,8 @@ const CLOSING: Duration = Duration::from_secs(8);
 const QUEUE_MAX: usize = 16 * 1024;
 /// Changes applied in one go.
 const BATCH_MAX: usize = 512;
+/// Changes that nobody asks behind are gathered so long; a batch a commit was more work than the journal.
+const GATHER: Duration = Duration::from_millis(50);
 
 type Question = Box<dyn FnOnce(&mut Tables) -> Result<(), IndexFault> + Send>;
 
@@ -38,6 +40,8 @@ enum Job {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Questions, and the close, among the jobs.
+    asked: usize,
     /// A question that may take longer is being answered; until then silence means nothing.
     patient: bool,
     /// Why the index is lost.
@@ -65,6 +69,7 @@ impl Shared {
             queue.lost = Some(cause.to_string());
         }
         queue.jobs.clear();
+        queue.asked = 0;
         drop(queue);
         self.filled.notify_all();
         self.drained.notify_all();
@@ -157,13 +162,13 @@ impl Index {
     /// Hands facts over. A lost index takes nothing, and nobody is told: the journal has them.
     pub fn change(&self, changes: impl IntoIterator<Item = Change>) {
         let mut queue = self.shared.lock();
+        // Else the thread gathers, or has not looked yet.
+        let mut wake = false;
         for change in changes {
             while queue.jobs.len() >= QUEUE_MAX && queue.lost.is_none() {
-                let (again, timeout) = self
-                    .shared
-                    .drained
-                    .wait_timeout(queue, SILENCE)
-                    .expect("no holder panics");
+                self.shared.filled.notify_one();
+                let waited = self.shared.drained.wait_timeout(queue, SILENCE);
+                let (again, timeout) = waited.expect("no holder panics");
                 queue = again;
                 if timeout.timed_out() && queue.jobs.len() >= QUEUE_MAX && !queue.patient {
                     drop(queue);
@@ -175,9 +180,12 @@ impl Index {
                 return;
             }
             queue.jobs.push_back(Job::Change(Box::new(change)));
+            wake |= matches!(queue.jobs.len(), 1 | BATCH_MAX);
         }
         drop(queue);
-        self.shared.filled.notify_one();
+        if wake {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Asks a question, behind every change handed over before.
@@ -224,6 +232,7 @@ impl Index {
             });
             let patient = silent == Silent::LostAfterPatience;
             queue.jobs.push_back(Job::Ask { question, patient });
+            queue.asked += 1;
         }
         self.shared.filled.notify_one();
         loop {
@@ -278,6 +287,7 @@ impl Index {
             let mut queue = self.shared.lock();
             queue.closed = true;
             queue.jobs.push_back(Job::Close(reply));
+            queue.asked += 1;
         }
         self.shared.filled.notify_one();
         match closed.recv_timeout(SILENCE) {
@@ -316,11 +326,13 @@ fn work(
     sabotaged: Sabotaged,
     arrived: &impl Fn(Vec<SessionKey>),
 ) -> Result<Option<SyncSender<()>>, IndexFault> {
+    let mut applied = false;
     loop {
-        let Some((changes, next)) = take(shared) else {
+        let Some((changes, next)) = take(shared, applied) else {
             return Ok(None);
         };
-        if !changes.is_empty() {
+        applied = !changes.is_empty();
+        if applied {
             if sabotaged.is(Sabotage::PanicIndex) {
                 panic!("sabotaged: the index panics");
             }
@@ -352,9 +364,17 @@ fn work(
     }
 }
 
-/// The next changes, and the question or the close behind them. `None`: the index is lost.
-fn take(shared: &Shared) -> Option<(Vec<Change>, Option<Job>)> {
+/// The next changes, and the question or the close behind them. `gather`: changes alone wait a little. `None`: the
+/// index is lost.
+fn take(shared: &Shared, gather: bool) -> Option<(Vec<Change>, Option<Job>)> {
     let mut queue = shared.lock();
+    if gather {
+        let quiet = |queue: &mut Queue| {
+            queue.lost.is_none() && queue.asked == 0 && queue.jobs.len() < BATCH_MAX
+        };
+        let waited = shared.filled.wait_timeout_while(queue, GATHER, quiet);
+        queue = waited.expect("no holder panics").0;
+    }
     while queue.jobs.is_empty() && queue.lost.is_none() {
         queue = shared.filled.wait(queue).expect("no holder panics");
     }
@@ -372,7 +392,88 @@ fn take(shared: &Shared) -> Option<(Vec<Change>, Option<Job>)> {
             }
         }
     }
+    queue.asked -= usize::from(next.is_some());
     drop(queue);
     shared.drained.notify_all();
     Some((changes, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::super::Owed;
+    use super::*;
+    use crate::model::{Digest, Timestamp};
+    use crate::store::layout::SegmentId;
+
+    #[test]
+    fn what_nobody_asks_for_is_gathered_and_a_question_sees_all_of_it() {
+        const CHANGES: u64 = 400;
+        let dir = tempfile::tempdir().unwrap();
+        let batches = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&batches);
+        let opened = Index::open(&dir.path().join("1"), Sabotaged::NONE, move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let index = opened.unwrap().index;
+        let session = SessionKey {
+            tenant: "acme".parse().unwrap(),
+            session: "s1".parse().unwrap(),
+        };
+        let began = Instant::now();
+        for sequence in 0..CHANGES {
+            let owed = Owed {
+                sequence,
+                number: sequence + 1,
+                ordinal: sequence as u32,
+                start: 0,
+                bytes: 1,
+                accepted_at: Timestamp(0),
+            };
+            index.change([Change::Accept {
+                session: session.clone(),
+                segment: SegmentId(1),
+                owed,
+                digest: Digest([0; 32]),
+            }]);
+            // As far apart as commits.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        assert_eq!(index.ask(|tables| tables.owed_count()).unwrap(), CHANGES);
+        // One at once, one a span, one for the question, however slow the machine is.
+        let most = 2 + began.elapsed().as_millis() / GATHER.as_millis();
+        let batches = batches.load(Ordering::Relaxed);
+        assert!(
+            u128::from(batches) <= most,
+            "{batches} batches, {most} at most"
+        );
+        index.close(0).unwrap();
+    }
+
+    #[test]
+    fn more_changes_than_may_wait_are_taken_in_as_soon_as_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Index::open(&dir.path().join("1"), Sabotaged::NONE, |_| {});
+        let index = opened.unwrap().index;
+        let key = |n: usize| crate::model::ChunkKey {
+            tenant: "acme".parse().unwrap(),
+            session: format!("s{}", n % 7).parse().unwrap(),
+            sequence: n as u64,
+        };
+        // One handing over that fills the queue, and one behind it that nobody asks for.
+        index.change((0..QUEUE_MAX + 100).map(|n| Change::Purged { key: key(n) }));
+        index.change([Change::Purged {
+            key: key(QUEUE_MAX + 100),
+        }]);
+        assert_eq!(index.lost(), None);
+        let last = key(QUEUE_MAX + 100);
+        assert!(
+            index
+                .ask_patiently(move |tables| tables.is_purged(&last))
+                .unwrap()
+        );
+        index.close(0).unwrap();
+    }
 }

@@ -4,9 +4,13 @@ mod confirming;
 mod damage;
 mod faults;
 mod fsck;
+mod holds;
 mod housekeeping;
 mod model;
+mod moving;
 mod remembering;
+mod reserve;
+mod sharing;
 mod support;
 mod transfer;
 

@@ -15,9 +15,11 @@ use crate::clock::SystemClock;
 use crate::disk::simulated::{Faults, SimulatedDisk};
 use crate::model::{ChunkKey, ChunkState, DeadReason, Timestamp};
 use crate::sabotage::{Sabotage, Sabotaged};
+use crate::store::recover::read_chunk;
+use crate::store::scan::{Found, walk};
 use crate::store::{
     DeadFilter, Ending, EnqueueError, HoldKey, Lease, NewChunk, Outcome, Redriven, SequenceChoice,
-    SessionFilter, Settings, Store, StoredHold, keeper,
+    SessionFilter, Settings, Store, StoredHold, keeper, moving,
 };
 
 const SESSIONS: [&str; 3] = ["s1", "s2", "long-name:3"];
@@ -484,6 +486,33 @@ impl History {
         Ok(())
     }
 
+    /// Moves whatever is owed out of every segment but the active one. Every second time the power goes meanwhile.
+    fn move_chunks(&mut self) -> Check {
+        let cut = self.random.bool();
+        if cut {
+            self.disk.cut_power_after(self.random.u32(0..24));
+        }
+        let moved = self.empty_all();
+        if !cut {
+            return moved;
+        }
+        self.store.take().expect("open").abandon();
+        self.power_cut();
+        self.meddle_with_index();
+        self.start();
+        self.check_after_start()
+    }
+
+    fn empty_all(&self) -> Check {
+        let inner = &self.store().inner;
+        let active = *inner.active.lock().unwrap();
+        let all: Vec<_> = inner.segments().values().cloned().collect();
+        for slot in all.iter().filter(|it| Some(it.segment.id) != active) {
+            moving::empty(inner, slot).map_err(|error| format!("moving: {error}"))?;
+        }
+        keeper::round(inner).map_err(|error| format!("keeper: {error}"))
+    }
+
     fn meddle_with_index(&mut self) {
         let index = self.dir.path().join("index");
         match self.random.u32(0..4) {
@@ -582,9 +611,10 @@ impl History {
             72..76 => "turn a dead letter",
             76..79 => "hold",
             79..81 => "end a session",
-            81..84 => "keeper",
-            84..91 => "restart",
-            91..96 => "power cut under way",
+            81..83 => "keeper",
+            83..87 => "move",
+            87..92 => "restart",
+            92..96 => "power cut under way",
             _ => "failed sync",
         };
         self.trace.push(name.into());
@@ -598,13 +628,34 @@ impl History {
             72..76 => self.turn_a_dead_letter(),
             76..79 => self.set_hold(),
             79..81 => self.end_session(),
-            81..84 => {
+            81..83 => {
                 keeper::round(&self.store().inner).map_err(|error| format!("keeper: {error}"))
             }
-            84..91 => self.restart(),
-            91..96 => self.cut_power_under_way(),
+            83..87 => self.move_chunks(),
+            87..92 => self.restart(),
+            92..96 => self.cut_power_under_way(),
             _ => self.fail_a_sync(),
         }
+    }
+
+    /// Where the journal has a chunk.
+    fn places(&self, (session, sequence): (usize, u64)) -> String {
+        let wanted = key(SESSIONS[session], sequence);
+        let mut places = String::new();
+        for slot in self.store().inner.segments().values() {
+            let end = slot.book().end;
+            let look = |found| {
+                if let Found::Chunk { head, word, .. } = found
+                    && read_chunk(&head).is_some_and(|meta| meta.key == wanted)
+                {
+                    let number = head.header.number;
+                    places += &format!(" {} {number} {word:?};", slot.segment.id);
+                }
+                Ok(())
+            };
+            walk(&slot.segment, Some(end), look).unwrap();
+        }
+        places
     }
 
     /// Drains what is owed; every byte is compared.
@@ -619,7 +670,11 @@ impl History {
                 let at = (index, lease.meta().key.sequence);
                 let fate = self.model.fates.get(&at).copied();
                 let owed = matches!(fate, Some(Fate::Live | Fate::LiveOrDelivered));
-                ensure!(owed, "{at:?} is leased and is {fate:?}");
+                ensure!(
+                    owed,
+                    "{at:?} is leased and is {fate:?}: {}",
+                    self.places(at)
+                );
                 let mut bytes = Vec::new();
                 lease
                     .payload()
@@ -745,11 +800,38 @@ fn run_retiring(seed: u64, sabotaged: Sabotaged) -> Result<Faults, String> {
     Ok(history.disk.faults())
 }
 
+/// A history that is all about chunks that move, with the power failing in the middle of it.
+fn run_moving(seed: u64, sabotaged: Sabotaged) -> Result<Faults, String> {
+    let mut history = History::new(seed, sabotaged);
+    for _ in 0..6 {
+        history.enqueue_together()?;
+        for _ in 0..4 {
+            history.lease_and_settle()?;
+        }
+        // The next opening writes a segment of its own: where the chunks move to.
+        history.store.take().expect("open").abandon();
+        history.meddle_with_index();
+        history.start();
+        history.enqueue_together()?;
+        history.disk.cut_power_after(history.random.u32(0..24));
+        // It stops where the power does.
+        let _ = history.empty_all();
+        history.store.take().expect("open").abandon();
+        history.power_cut();
+        history.meddle_with_index();
+        history.start();
+        history.check_after_start()?;
+    }
+    history.finish()?;
+    Ok(history.disk.faults())
+}
+
 /// Whether some history of a few hundred notices the defect.
 fn is_noticed(sabotage: Sabotage) -> bool {
     let run = match sabotage {
         Sabotage::TrustFailedSync | Sabotage::TrustPageCache => run_failing_syncs,
         Sabotage::UnlinkFirst | Sabotage::ForgetNotes => run_retiring,
+        Sabotage::MoveBeforeCopy => run_moving,
         _ => run,
     };
     let noticed = |seed| {
@@ -762,7 +844,7 @@ fn is_noticed(sabotage: Sabotage) -> bool {
 #[test]
 fn the_histories_made_for_single_defects_find_none_in_a_sound_store() {
     for seed in 0..10 {
-        for run in [run_failing_syncs, run_retiring] {
+        for run in [run_failing_syncs, run_retiring, run_moving] {
             run(seed, Sabotaged::NONE).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
         }
     }
@@ -778,6 +860,7 @@ fn every_defect_of_durability_turns_the_model_test_red() {
         Sabotage::TrustPageCache,
         Sabotage::UnlinkFirst,
         Sabotage::ForgetNotes,
+        Sabotage::MoveBeforeCopy,
     ] {
         assert!(is_noticed(sabotage), "{sabotage:?} went unnoticed");
     }

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::SystemClock;
@@ -12,6 +13,21 @@ use crate::store::{EnqueueError, Enqueued, NewChunk, SequenceChoice, Settings, S
 
 pub struct Fixture {
     dir: tempfile::TempDir,
+}
+
+impl Store {
+    /// Ends the threads and gives the lock back without any of what [`Self::close`] writes.
+    pub(in crate::store) fn abandon(self) {
+        self.inner.closing.store(true, Ordering::Release);
+        self.inner.commits.close();
+        self.inner.keeper.1.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap()) {
+            thread.join().unwrap();
+        }
+        // sled must be dropped before its directory is opened again in this process; its mark stays "in use".
+        let _ = self.inner.index.close(0);
+        self.inner.lock.unlock().unwrap();
+    }
 }
 
 pub fn settings() -> Settings {

@@ -1,20 +1,21 @@
-//! Writing a backlog: the segments in their order, which is the order of acceptance; then the sessions.
+//! Writing a backlog: what is owed in the order of its acceptance, then the sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 
 use super::wire::{BLOCK, Begin, Chunk, Death, End, Entry, Session, Writer};
-use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, SessionKey, Timestamp};
+use crate::model::{ChunkKey, ChunkState, DeadReason, SessionKey, Timestamp};
 use crate::store::dead;
 use crate::store::inner::{Inner, SegmentSlot};
 use crate::store::intervals::Intervals;
+use crate::store::layout::SegmentId;
 use crate::store::lease::reader;
 use crate::store::record::Location;
 use crate::store::recover::read_chunk;
 use crate::store::scan::{Found, walk};
 use crate::store::segment::FrameHead;
 use crate::store::types::Damage;
-use crate::store::word::Word;
+use crate::store::word::Slot;
 
 /// What an export holds.
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ struct Export<'a> {
     expected: u64,
     report: Exported,
     names: BTreeMap<Location, ChunkKey>,
+    /// By enqueue number: segment, ordinal, start.
+    owed: Vec<(u64, SegmentId, u32, u32)>,
     missing: BTreeMap<SessionKey, BTreeSet<u64>>,
 }
 
@@ -69,6 +72,7 @@ pub fn export<'a>(
         expected,
         report: Exported::default(),
         names,
+        owed: Vec::new(),
         missing: BTreeMap::new(),
     };
     export.run()?;
@@ -99,7 +103,12 @@ impl Export<'_> {
         self.report.left_out.extend(headless);
         let slots: Vec<_> = self.inner.segments().values().cloned().collect();
         for slot in slots {
-            self.segment(&slot)?;
+            self.survey(&slot)?;
+        }
+        // A chunk that moved inside the journal stands behind younger ones.
+        self.owed.sort_unstable();
+        for (_, segment, ordinal, start) in std::mem::take(&mut self.owed) {
+            self.chunk(Location { segment, ordinal }, start)?;
         }
         self.sessions()?;
         let end = End {
@@ -113,98 +122,91 @@ impl Export<'_> {
         self.to.entry(entry).map_err(ExportError::Write)
     }
 
-    fn segment(&mut self, slot: &SegmentSlot) -> Result<(), ExportError> {
+    /// Finds what is owed in a segment.
+    fn survey(&mut self, slot: &SegmentSlot) -> Result<(), ExportError> {
         let end = slot.book().end;
-        let mut failed = None;
         let walked = walk(&slot.segment, Some(end), |step| {
-            let written = self.step(slot, step);
-            // The walk ends by an error of its own kind.
-            written.map_err(|error| {
-                failed = Some(error);
-                io::ErrorKind::Interrupted.into()
-            })
+            self.step(slot, step);
+            Ok(())
         });
-        match (failed, walked) {
-            (Some(error), _) => Err(error),
-            (None, walked) => walked.map_err(ExportError::Read),
-        }
+        slot.segment.close_file();
+        walked.map_err(ExportError::Read)
     }
 
-    fn step(&mut self, slot: &SegmentSlot, step: Found) -> Result<(), ExportError> {
+    fn step(&mut self, slot: &SegmentSlot, step: Found) {
         let start = step.start();
-        let reason = match step {
-            Found::Chunk { word, .. } if !word.state.is_owed() => return Ok(()),
-            Found::DamagedChunk { word, .. } if !word.state.is_owed() => return Ok(()),
-            Found::Note { .. } => return Ok(()),
-            Found::Chunk {
-                ordinal,
-                head,
-                word,
-                ..
-            } => {
-                let at = Location {
-                    segment: slot.segment.id,
-                    ordinal,
-                };
-                match read_chunk(&head) {
-                    Some(meta) => return self.chunk(slot, &head, word, at, meta),
-                    None => (
-                        self.names.get(&at).cloned(),
-                        "metadata does not decode".into(),
-                    ),
-                }
+        let segment = slot.segment.id;
+        let (ordinal, reason) = match step {
+            Found::Note { .. } => return,
+            Found::Chunk { word, .. } | Found::DamagedChunk { word, .. }
+                if !word.state.is_owed() =>
+            {
+                return;
             }
+            Found::Chunk { ordinal, head, .. } => match read_chunk(&head) {
+                Some(_) => {
+                    self.owed
+                        .push((head.header.number, segment, ordinal, start));
+                    return;
+                }
+                None => (Some(ordinal), "metadata does not decode".to_owned()),
+            },
             Found::DamagedChunk { ordinal, .. } => {
-                let at = Location {
-                    segment: slot.segment.id,
-                    ordinal,
-                };
-                let name = self.names.get(&at).cloned();
-                (name, "chunk frame does not read back".into())
+                (Some(ordinal), "chunk frame does not read back".to_owned())
             }
             Found::DamagedRange { end, .. } => (None, format!("no frame up to {end}")),
         };
-        self.leave_out(slot, start, reason.0, reason.1);
-        Ok(())
+        let at = ordinal.map(|ordinal| Location { segment, ordinal });
+        let key = at.and_then(|at| self.names.get(&at).cloned());
+        self.leave_out(slot, start, key, reason);
     }
 
-    fn chunk(
-        &mut self,
-        slot: &SegmentSlot,
-        head: &FrameHead,
-        word: Word,
-        at: Location,
-        meta: ChunkMeta,
-    ) -> Result<(), ExportError> {
+    fn chunk(&mut self, at: Location, start: u32) -> Result<(), ExportError> {
+        let slot = self.inner.slot(at.segment);
+        let slot = slot.ok_or_else(|| ExportError::Read(io::ErrorKind::NotFound.into()))?;
+        let head = slot.segment.read_frame(start).ok();
+        let found = head.and_then(|head| Some((read_chunk(&head)?, head)));
+        let Some((meta, head)) = found else {
+            let key = self.names.get(&at).cloned();
+            self.leave_out(&slot, start, key, "chunk frame does not read back".into());
+            return Ok(());
+        };
         // Read twice, so that nothing is announced that cannot be given.
-        let whole = reader(self.inner, slot, head)
+        let whole = reader(self.inner, &slot, &head)
             .and_then(|mut payload| io::copy(&mut payload, &mut io::sink()));
         if let Err(error) = whole {
-            self.leave_out(slot, head.start, Some(meta.key), error.to_string());
+            self.leave_out(&slot, start, Some(meta.key), error.to_string());
             return Ok(());
         }
-        let death = (word.state == ChunkState::Dead).then(|| self.death(&meta.key, at));
+        let word = slot.segment.read_word(at.ordinal);
+        let is_dead = matches!(word.map_err(ExportError::Read)?,
+            Slot::Word(word) if word.state == ChunkState::Dead);
+        let death = is_dead.then(|| self.death(&meta.key, at));
         self.report.chunks += 1;
         self.report.bytes += meta.bytes;
-        self.report.dead += u64::from(death.is_some());
+        self.report.dead += u64::from(is_dead);
         let accepted_at = head.header.accepted_at;
         self.write(&Entry::Chunk(Box::new(Chunk::new(
             meta,
             accepted_at,
             death,
         ))))?;
+        self.payload(&slot, &head)?;
+        (self.seen)(self.report.bytes, self.expected);
+        Ok(())
+    }
+
+    fn payload(&mut self, slot: &SegmentSlot, head: &FrameHead) -> Result<(), ExportError> {
         let mut payload = reader(self.inner, slot, head).map_err(ExportError::Read)?;
         let mut block = Vec::with_capacity(BLOCK);
         loop {
             block.clear();
             let read = (&mut payload).take(BLOCK as u64).read_to_end(&mut block);
             if read.map_err(ExportError::Read)? == 0 {
-                break;
+                return Ok(());
             }
             self.to.payload(&block).map_err(ExportError::Write)?;
         }
-        (self.seen)(self.report.bytes, self.expected);
-        Ok(())
     }
 
     fn death(&self, key: &ChunkKey, at: Location) -> Death {
@@ -213,7 +215,7 @@ impl Export<'_> {
             Some(burial) => Death {
                 reason: burial.reason,
                 died_at: burial.died_at,
-                history: dead::history(self.inner, &burial),
+                history: dead::history(self.inner, key, &burial),
             },
             None => Death {
                 reason: DeadReason::ReasonLost,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-use super::rig::{BLOCK, Daemon, FusePoint, Loop, Mount, make_ext4, text};
+use super::rig::{BLOCK, Daemon, FusePoint, Loop, Mount, make_ext4, text, tool};
 use super::wait_for;
 
 pub const TOOLS: [&str; 1] = ["qemu-storage-daemon"];
@@ -241,7 +241,9 @@ impl Replay<'_> {
             }
         }
         self.applied = flushed;
-        fs::copy(self.recording.at("durable.img"), self.recording.image()).unwrap();
+        // Most of it is holes, which the standard library would fill.
+        let (from, to) = (self.recording.at("durable.img"), self.recording.image());
+        tool(&["cp", "--sparse=always", text(&from), text(&to)]);
         let (unflushed, lost) = self.apply_some(flushed, point, random);
         let markers = |range: &[Entry]| {
             range

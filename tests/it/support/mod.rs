@@ -3,6 +3,7 @@
 
 mod account;
 mod cached_disk;
+pub mod canary;
 mod http;
 mod logged_disk;
 mod place;
@@ -11,6 +12,7 @@ mod recording;
 pub mod rig;
 mod sandbox;
 mod site;
+mod small_disk;
 
 pub use account::{Account, Fault};
 pub use cached_disk::{CachedDisk, TOOLS as CACHED_DISK_TOOLS};
@@ -20,6 +22,7 @@ pub use process::{Ended, Process};
 pub use recording::{SESSIONS, film, session_files};
 pub use sandbox::Sandbox;
 pub use site::Site;
+pub use small_disk::{Filler, Frozen, Inodes, SmallDisk};
 
 use std::time::{Duration, Instant};
 

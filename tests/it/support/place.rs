@@ -8,10 +8,12 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::process::{Ended, Process};
-use super::{PATIENCE, WORKER, payload, wait_for, wait_within};
+use super::{PATIENCE, WORKER, canary, payload, wait_for, wait_within};
 
 pub struct Place {
     dir: tempfile::TempDir,
+    /// Everything that the processes here could have logged, a file each.
+    traces: tempfile::TempDir,
     /// The defect that every command here has; empty: none but the environment's own.
     pub(super) sabotage: &'static str,
 }
@@ -77,11 +79,22 @@ impl<const N: usize> Arguments for [&str; N] {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A defect that is looked for has been found by its test.
+        if self.sabotage.is_empty() {
+            canary::assert_none(&[self.path(), self.traces()]);
+            canary::keep(self.traces());
+        }
+    }
+}
+
 impl Place {
     /// Empty.
     pub fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            traces: tempfile::tempdir().unwrap(),
             sabotage: "",
         }
     }
@@ -129,6 +142,10 @@ impl Place {
         self.dir.path()
     }
 
+    pub fn traces(&self) -> &Path {
+        self.traces.path()
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("worker.toml")
     }
@@ -142,6 +159,7 @@ impl Place {
         let mut command = Command::new(WORKER);
         command
             .env_remove("REELAY_STOP_AT")
+            .env("REELAY_TRACES", self.traces())
             .current_dir(self.dir.path())
             .args(arguments.words());
         if !self.sabotage.is_empty() {

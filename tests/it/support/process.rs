@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{PATIENCE, wait_for, wait_within};
+use super::{PATIENCE, canary, wait_for, wait_within};
 
 /// How a process ended, and all it said.
 #[derive(Debug)]
@@ -150,10 +150,19 @@ impl Process {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child");
     }
 
+    /// No secret was said. A test that fails already has said enough.
+    fn assert_discreet(&self) {
+        for said in [self.out(), self.err()] {
+            let discreet = std::thread::panicking() || !canary::is_in(&said);
+            assert!(discreet, "a secret was said: {said}");
+        }
+    }
+
     fn reaped(&mut self, status: ExitStatus) -> Ended {
         for reader in self.readers.drain(..) {
             reader.join().expect("reading does not panic");
         }
+        self.assert_discreet();
         Ended {
             code: status.code(),
             out: self.out(),
@@ -166,6 +175,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.assert_discreet();
     }
 }
 

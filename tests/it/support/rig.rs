@@ -39,6 +39,12 @@ pub fn can_break_disks(tools: &[&str]) -> bool {
     true
 }
 
+/// Also one that the kernel has as a module.
+pub fn knows_filesystem(name: &str) -> bool {
+    let known = || fs::read_to_string("/proc/filesystems").is_ok_and(|all| all.contains(name));
+    known() || (try_tool(&["modprobe", name]).is_ok() && known())
+}
+
 pub fn is_there(tool: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"];

@@ -1,12 +1,11 @@
 //! `worker sandbox` in a process of its own, and what is asked of it.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::process::Process;
-use super::{http, wait_for};
+use super::{Place, WORKER, http, wait_for};
 
 pub struct Sandbox {
     /// `127.0.0.1:4000`.
@@ -15,15 +14,16 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts one that writes `config` with these grants, and waits until it listens.
-    pub fn granting(config: &Path, grants: &str, tenants: usize, token_life: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+    /// Starts one that writes the place's configuration with these grants, and waits until it listens.
+    pub fn granting(place: &Place, grants: &str, tenants: usize, token_life: &str) -> Self {
+        let mut command = Command::new(WORKER);
         command
+            .env("REELAY_TRACES", place.traces())
             .args(["sandbox", "--token-life", token_life, "--grants", grants])
             .arg("--tenants")
             .arg(tenants.to_string())
             .arg("--write-config")
-            .arg(config);
+            .arg(place.config());
         let mut process = Process::start(&mut command);
         let address = wait_for("the sandbox to listen", || {
             assert!(process.ended().is_none(), "sandbox: {}", process.err());
@@ -99,8 +99,13 @@ impl Sandbox {
 
     /// Since [`Sandbox::count_requests`].
     pub fn requests(&self) -> u64 {
+        self.asked(0)
+    }
+
+    /// How often a rule was asked.
+    pub fn asked(&self, rule: usize) -> u64 {
         let rules = self.json("GET", "/_sandbox/faults", &Value::Null);
-        let asked = rules["rules"][0]["asked"].as_u64();
+        let asked = rules["rules"][rule]["asked"].as_u64();
         asked.unwrap_or_else(|| panic!("{rules}"))
     }
 

@@ -35,7 +35,7 @@ impl Site {
 
     fn granting(grants: &str, tenants: usize, token_life: &str, more: &str) -> Self {
         let place = Place::new();
-        let sandbox = Sandbox::granting(&place.config(), grants, tenants, token_life);
+        let sandbox = Sandbox::granting(&place, grants, tenants, token_life);
         place.configure(|text| format!("{text}\n[host]\nname = \"rec-1\"\n\n{more}"));
         // Segments that a handful of recordings fill.
         place.configure(|text| text.replacen("[store]", "[store]\nsegment_bytes = \"1MiB\"", 1));
