@@ -5,7 +5,10 @@ use super::claims::Claims;
 use super::grant::Proof;
 use crate::model::Timestamp;
 
-pub const TARGETS: [(&str, fn(&[u8])); 2] = [("token_answer", token_answer), ("claims", claims)];
+/// A decoder, and what it is called.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 2] = [("token_answer", token_answer), ("claims", claims)];
 
 const SENT: &str = "canary-secret-that-was-sent";
 

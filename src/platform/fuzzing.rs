@@ -8,7 +8,10 @@ use super::receipt::{self, Expected, Receipt};
 use super::{ReceiptPolicy, Verdict, limits, websocket};
 use crate::model::{Digest, Generation, Route, Timestamp, Token};
 
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+/// A decoder, and what it is called.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 4] = [
     ("limits", limit_headers),
     ("classify", classified),
     ("receipt", receipts),

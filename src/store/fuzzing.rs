@@ -14,7 +14,10 @@ use super::{index, ledger, records, transfer};
 use crate::disk::Disk;
 use crate::disk::simulated::SimulatedDisk;
 
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+/// A decoder, and what it is called.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 10] = [
     ("segment_header", segment_header),
     ("word", state_word),
     ("frame", frame_header),
