@@ -273,10 +273,17 @@ impl Inner {
         self.replaced.lock().expect("no holder panics").remove(key)
     }
 
-    /// A burial that could not be written now is tried again by the keeper.
+    /// A burial that could not be written now is tried again by the keeper, unless a later one takes its place.
     pub fn owe_burial(&self, burial: Burial) {
         let mut owed = self.burials_owed.lock().expect("no holder panics");
+        owed.retain(|older| older.key() != burial.key());
         owed.push(burial);
+    }
+
+    /// Another burial of this chunk says more than the one that is owed.
+    pub fn forget_owed_burial(&self, key: &ChunkKey) {
+        let mut owed = self.burials_owed.lock().expect("no holder panics");
+        owed.retain(|older| older.key() != *key);
     }
 
     /// A purge that could not be written now is tried again by the keeper.
