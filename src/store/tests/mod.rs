@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod holds;
 mod housekeeping;
+mod letters;
 mod model;
 mod moving;
 mod remembering;
