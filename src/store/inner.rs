@@ -156,6 +156,8 @@ pub struct Inner {
     pub unlinking: Mutex<Vec<Arc<SegmentSlot>>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
+    /// Found at open and made right by it, for `fsck`.
+    pub mended: Mutex<Vec<Damage>>,
     pub records: super::records::Records,
     /// Written by who moves chunks or notes, or ends a dead letter; read by who else goes by a chunk's place without a lease.
     pub placing: RwLock<()>,

@@ -3,6 +3,7 @@
 mod confirming;
 mod damage;
 mod faults;
+mod fsck;
 mod holds;
 mod housekeeping;
 mod letters;
@@ -12,6 +13,7 @@ mod remembering;
 mod reserve;
 mod sharing;
 mod support;
+mod transfer;
 
 use std::time::Duration;
 
