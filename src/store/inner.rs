@@ -159,7 +159,7 @@ pub struct Inner {
     /// Found at open and made right by it, for `fsck`.
     pub mended: Mutex<Vec<Damage>>,
     pub records: super::records::Records,
-    /// Written by who moves chunks, read by who changes a word without a lease.
+    /// Written by who moves chunks or notes, or ends a dead letter; read by who else goes by a chunk's place without a lease.
     pub placing: RwLock<()>,
     pub reserve: super::reserve::Reserve,
     /// Segments that keep something which must not be copied.

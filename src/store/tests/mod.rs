@@ -6,6 +6,7 @@ mod faults;
 mod fsck;
 mod holds;
 mod housekeeping;
+mod letters;
 mod model;
 mod moving;
 mod remembering;
