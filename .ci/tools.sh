@@ -6,6 +6,7 @@ set -euo pipefail
 # command:package
 TOOLS=(
     cc:gcc                   # ring builds C
+    c++:g++                  # libFuzzer is C++
     Xvfb:xvfb                # the screen that is recorded
     ffmpeg:ffmpeg            # records it, and judges what was reassembled
     strace:strace            # what is synced, and when

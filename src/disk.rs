@@ -1,7 +1,7 @@
 //! The only door to the journal's files. Everything that must survive goes through here, so that a test can stand in
 //! for a disk that loses, tears, reorders or refuses.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod simulated;
 
 use std::fs::{File, OpenOptions};

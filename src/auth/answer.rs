@@ -226,18 +226,16 @@ fn http_date(text: &str) -> Option<jiff::Timestamp> {
     Some(zoned.timestamp())
 }
 
-/// Hides what was sent before it cuts, so that no half of a secret is left at the end.
+/// Hides what was sent after it took out what does not print, so that a secret with a control character in its middle is not
+/// made whole; and before it cuts, so that no half of one is left at the end.
 fn printable(text: &str, sent: &[&str], limit: usize) -> String {
-    let mut text = std::borrow::Cow::Borrowed(text);
+    let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
     for secret in sent.iter().filter(|secret| !secret.is_empty()) {
         if text.contains(secret) {
-            text = text.replace(secret, "[secret]").into();
+            text = text.replace(secret, "[secret]");
         }
     }
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(limit)
-        .collect()
+    text.chars().take(limit).collect()
 }
 
 #[cfg(test)]
@@ -264,6 +262,12 @@ mod tests {
     fn token(body: &str) -> Minted {
         let granted = read(&answer(200, body), &[], Proof::Nothing);
         granted.unwrap_or_else(|_| panic!("{body}")).minted
+    }
+
+    #[test]
+    fn a_secret_with_a_control_character_in_it_is_not_made_whole() {
+        let echo = refusal(&answer(400, "it was hun\u{5}ter2"));
+        assert_eq!(echo.body, "it was [secret]");
     }
 
     #[test]

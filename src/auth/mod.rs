@@ -9,6 +9,8 @@ mod claims;
 mod client_credentials;
 mod diagnosis;
 mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grant;
 mod jwt_bearer;
 mod key;

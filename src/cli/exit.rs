@@ -47,7 +47,7 @@ pub fn of_refusal(code: Code) -> u8 {
         | Code::NotFound
         | Code::TooManyGaps
         | Code::Unsupported => USAGE,
-        Code::Conflict | Code::CannotTell | Code::Repeat => LEFT,
+        Code::Conflict | Code::CannotTell | Code::Repeat | Code::Damaged => LEFT,
         Code::Full | Code::Held | Code::Closing => AGAIN,
         Code::Configuration => CONFIG,
         Code::Storage => STORAGE,

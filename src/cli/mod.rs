@@ -24,6 +24,7 @@ mod sandbox;
 mod sessions;
 mod stats;
 mod stop;
+mod store;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ enum Command {
     Recordings(recordings::Args),
     Check(check::Args),
     Fsck(fsck::Args),
+    Store(store::Args),
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
     #[cfg(feature = "sandbox")]
@@ -140,6 +142,7 @@ fn of_command(command: Command, desk: &Desk) -> Result<u8, Stop> {
         Command::Recordings(args) => recordings::run(args, desk),
         Command::Check(args) => check::run(args, desk),
         Command::Fsck(args) => fsck::run(args, desk),
+        Command::Store(args) => store::run(args, desk),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args, desk),
         #[cfg(feature = "sandbox")]

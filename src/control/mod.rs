@@ -22,5 +22,5 @@ pub mod wire;
 pub mod words;
 
 pub use access::{Access, Reach};
-pub use refusal::{Code, Refusal};
+pub use refusal::{Code, Refusal, chain};
 pub use running::{Holder, Running};

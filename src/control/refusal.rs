@@ -28,6 +28,8 @@ pub enum Code {
     /// The holder cannot do this.
     Unsupported,
     Configuration,
+    /// What was given does not read back whole.
+    Damaged,
     Storage,
     Internal,
 }
@@ -70,9 +72,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-impl From<EnqueueError> for Refusal {
-    fn from(error: EnqueueError) -> Self {
-        let code = match &error {
+impl Refusal {
+    pub fn code_of(error: &EnqueueError) -> Code {
+        match error {
             EnqueueError::UnknownTenant { .. } => Code::UnknownTenant,
             EnqueueError::Empty => Code::Empty,
             EnqueueError::SequenceTooHigh { .. } | EnqueueError::MediaType => Code::BadInput,
@@ -89,22 +91,30 @@ impl From<EnqueueError> for Refusal {
             EnqueueError::Payload(_) => Code::BadInput,
             EnqueueError::Latched(_) | EnqueueError::Io(_) => Code::Storage,
             EnqueueError::Closing => Code::Closing,
-        };
-        Self::new(code, chain(&error))
+        }
     }
-}
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        let code = match &error {
+    pub fn code_of_store(error: &StoreError) -> Code {
+        match error {
             StoreError::Closing => Code::Closing,
             StoreError::OtherOrganisation { .. } => Code::Conflict,
             StoreError::IndexLost { .. }
             | StoreError::Io(_)
             | StoreError::Latched(_)
             | StoreError::Damaged => Code::Storage,
-        };
-        Self::new(code, chain(&error))
+        }
+    }
+}
+
+impl From<EnqueueError> for Refusal {
+    fn from(error: EnqueueError) -> Self {
+        Self::new(Self::code_of(&error), chain(&error))
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::new(Self::code_of_store(&error), chain(&error))
     }
 }
 

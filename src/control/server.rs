@@ -236,7 +236,9 @@ fn refused(refusal: &Refusal) -> Response {
         }
         Code::Full => StatusCode::INSUFFICIENT_STORAGE,
         Code::Held | Code::Closing => StatusCode::SERVICE_UNAVAILABLE,
-        Code::Configuration | Code::Storage | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Configuration | Code::Damaged | Code::Storage | Code::Internal => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     };
     (status, Json(refusal)).into_response()
 }

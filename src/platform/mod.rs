@@ -11,6 +11,8 @@ mod error_body;
 mod exchange;
 pub mod fetch;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod json;
 mod key;
 mod limits;

@@ -95,7 +95,8 @@ fn write_owed_burial(inner: &Inner, key: &ChunkKey) -> Result<(), StoreError> {
 
 /// Dead becomes live again; durable when it returns. Its counters start anew.
 pub fn redrive(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
-    let _placing = inner.placing.read().expect("no holder panics");
+    // Alone: what is decided by the burial in force is its end, for another operator and for who carries its note on.
+    let _placing = inner.placing.write().expect("no holder panics");
     write_owed_burial(inner, key)?;
     let Some(burial) = burial(inner, key) else {
         return Ok(Redriven::NotDead);
@@ -106,6 +107,9 @@ pub fn redrive(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
     let Some(meta) = read_chunk(&head) else {
         return Err(StoreError::Damaged);
     };
+    if word.state != ChunkState::Dead {
+        return Ok(Redriven::NotDead);
+    }
     let live = Word {
         failures: 0,
         crashes: 0,
@@ -150,7 +154,7 @@ pub fn purge(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
 
 /// The same for a chunk whose bytes were given again: its key lives on.
 pub fn purge_replaced(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
-    let _placing = inner.placing.read().expect("no holder panics");
+    let _placing = inner.placing.write().expect("no holder panics");
     write_owed_burial(inner, key)?;
     let Some(burial) = burial(inner, key) else {
         return Ok(Redriven::NotDead);
@@ -161,6 +165,10 @@ pub fn purge_replaced(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreEr
     let Slot::Word(word) = slot.segment.read_word(burial.at.ordinal)? else {
         return Err(StoreError::Damaged);
     };
+    // Its burial is written and its word not yet, by whoever buries it.
+    if word.state != ChunkState::Dead {
+        return Ok(Redriven::NotDead);
+    }
     let purged = word.turned(ChunkState::Purged);
     inner.commits.note(Note::Purge {
         at: burial.at,

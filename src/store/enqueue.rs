@@ -11,7 +11,7 @@ use super::layout::{BLOCK, Layout};
 use super::producers::Inside;
 use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
-use super::types::{Enqueued, NewChunk, Outcome, SequenceChoice};
+use super::types::{Enqueued, NewChunk, Origin, Outcome, SequenceChoice};
 use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest, SessionKey};
 
 /// How long a digest is waited for before the answer is "cannot tell".
@@ -37,12 +37,13 @@ struct Gathered<'a> {
 pub fn enqueue(
     inner: &Inner,
     chunk: NewChunk,
+    origin: Option<Origin>,
     payload: &mut dyn Read,
 ) -> Result<Enqueued, EnqueueError> {
     check(inner, &chunk)?;
     let gathered = gather(inner, &chunk, payload)?;
     let solo = gathered.solo;
-    let answer = settle(inner, chunk, gathered);
+    let answer = settle(inner, chunk, origin, gathered);
     let accepted = matches!(
         &answer,
         Ok(Enqueued {
@@ -231,18 +232,16 @@ fn write_solo<'a>(
 fn settle(
     inner: &Inner,
     chunk: NewChunk,
+    origin: Option<Origin>,
     gathered: Gathered<'_>,
 ) -> Result<Enqueued, EnqueueError> {
     let sequence = match chunk.sequence {
         SequenceChoice::Exactly(sequence) => sequence,
         SequenceChoice::Next { .. } => 0,
     };
-    let NewChunk {
-        tenant, session, ..
-    } = chunk;
     let mut key = ChunkKey {
-        tenant,
-        session,
+        tenant: chunk.tenant,
+        session: chunk.session,
         sequence,
     };
     if let SequenceChoice::Next {
@@ -260,9 +259,10 @@ fn settle(
         block_crcs,
         solo,
     } = gathered;
+    let accepted_at = origin.as_ref().map(|origin| origin.accepted_at);
     let meta = ChunkMeta {
         key: key.clone(),
-        host: inner.settings.host.clone(),
+        host: origin.map_or_else(|| inner.settings.host.clone(), |origin| origin.host),
         started_at: chunk.started_at,
         duration_ms: chunk.duration_ms,
         media_type: chunk.media_type,
@@ -277,6 +277,7 @@ fn settle(
         payload,
         solo,
         replaces,
+        accepted_at,
     };
     let answer = inner.commits.chunk(request)?;
     let answer = answer.recv();

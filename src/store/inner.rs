@@ -156,8 +156,10 @@ pub struct Inner {
     pub unlinking: Mutex<Vec<Arc<SegmentSlot>>>,
     /// Found at open or since, for `fsck` and the operator.
     pub damage: Mutex<Vec<Damage>>,
+    /// Found at open and made right by it, for `fsck`.
+    pub mended: Mutex<Vec<Damage>>,
     pub records: super::records::Records,
-    /// Written by who moves chunks, read by who changes a word without a lease.
+    /// Written by who moves chunks or notes, or ends a dead letter; read by who else goes by a chunk's place without a lease.
     pub placing: RwLock<()>,
     pub reserve: super::reserve::Reserve,
     /// Segments that keep something which must not be copied.
@@ -271,10 +273,17 @@ impl Inner {
         self.replaced.lock().expect("no holder panics").remove(key)
     }
 
-    /// A burial that could not be written now is tried again by the keeper.
+    /// A burial that could not be written now is tried again by the keeper, unless a later one takes its place.
     pub fn owe_burial(&self, burial: Burial) {
         let mut owed = self.burials_owed.lock().expect("no holder panics");
+        owed.retain(|older| older.key() != burial.key());
         owed.push(burial);
+    }
+
+    /// Another burial of this chunk says more than the one that is owed.
+    pub fn forget_owed_burial(&self, key: &ChunkKey) {
+        let mut owed = self.burials_owed.lock().expect("no holder panics");
+        owed.retain(|older| older.key() != *key);
     }
 
     /// A purge that could not be written now is tried again by the keeper.

@@ -66,6 +66,26 @@ impl Intervals {
         }
     }
 
+    /// Adds whole ranges, in any order; the bound is the caller's.
+    pub fn extend(&mut self, ranges: impl IntoIterator<Item = (u64, u64)>) {
+        let mut all = std::mem::take(&mut self.0);
+        all.extend(ranges.into_iter().filter(|(first, last)| first <= last));
+        all.sort_unstable();
+        for (first, last) in all {
+            match self.0.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last)
+                }
+                _ => self.0.push((first, last)),
+            }
+        }
+    }
+
+    /// Whether it has more intervals than a session may have.
+    pub fn is_too_many(&self) -> bool {
+        self.0.len() > INTERVALS_MAX
+    }
+
     /// The parts of `first..=last` that are not in the set, lowest first.
     pub fn holes(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let mut holes = Vec::new();
@@ -119,6 +139,9 @@ mod tests {
             let expected: BTreeSet<u64> = (5..=45).filter(|v| !plain.contains(v)).collect();
             assert_eq!(holes, expected, "seed {seed}");
             assert_eq!(set.highest(), plain.last().copied());
+            let mut at_once = Intervals::default();
+            at_once.extend(plain.iter().rev().map(|value| (*value, *value)));
+            assert_eq!(at_once, set, "seed {seed}");
             let members: Vec<u64> = set.ranges().flat_map(|(low, high)| low..=high).collect();
             assert_eq!(members, Vec::from_iter(plain.iter().copied()));
             assert!(

@@ -73,19 +73,15 @@ fn account_for_the_missing(found: &mut Inventory, headless: &[SegmentId], ledger
     for id in headless {
         let chunks = expected.get(id).copied().unwrap_or(0);
         found.unreadable += u64::from(chunks);
-        found.damage.push(Damage {
-            segment: id.file_name(),
-            offset: 0,
-            tenant: None,
-            session: None,
-            sequence: None,
-            reason: format!("both header copies are damaged; {chunks} chunks cannot be read"),
-        });
+        let reason = format!("both header copies are damaged; {chunks} chunks cannot be read");
+        found.damage.push(Damage::at(id.file_name(), 0, reason));
     }
     for (id, chunks) in expected {
         let known = found.segments.contains_key(&id) || headless.contains(&id);
         if !known && !ledger.retired.contains(u64::from(id.0)) {
             tracing::error!(segment = %id, chunks, "segment is missing: its chunks are lost");
+            let reason = format!("the segment is missing; its {chunks} chunks are lost");
+            found.damage.push(Damage::at(id.file_name(), 0, reason));
             ledger.lost += u64::from(chunks);
             ledger.retired.insert(u64::from(id.0));
             ledger.closed.remove(&id);

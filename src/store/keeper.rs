@@ -34,6 +34,9 @@ pub fn run(inner: &Inner) {
     while !inner.closing.load(Ordering::Acquire) {
         let waited = bell.wait_timeout(guard, PERIOD).expect("no holder panics");
         guard = waited.0;
+        if inner.closing.load(Ordering::Acquire) {
+            return;
+        }
         if inner.ledger_wanted.swap(false, Ordering::AcqRel) {
             if let Err(error) = write_ledger(inner) {
                 tracing::warn!(%error, "ledger not written");
@@ -265,8 +268,9 @@ fn carry_notes(inner: &Inner, from: SegmentId, may_begin: bool) -> bool {
 }
 
 /// Writes a note into the active segment, unless another has replaced it since it was listed: written behind that one it
-/// would be in force again, and end a pause that an operator has just set.
+/// would be in force again, and end a pause that an operator has just set, or list a chunk as dead that was just redriven.
 pub fn carry_note(inner: &Inner, at: NoteAt) -> bool {
+    let _placing = inner.placing.write().expect("no holder panics");
     let _in_order = inner.holding.lock().expect("no holder panics");
     if !inner.notes().is_in_force(at) {
         return true;

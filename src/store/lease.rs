@@ -164,7 +164,7 @@ fn write_burial(
 }
 
 /// The session owes one chunk less.
-fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, delivered: bool) {
+pub fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, delivered: bool) {
     let mut sessions = inner.sessions();
     let state = sessions.entry(session);
     state.owe_one_less();

@@ -161,16 +161,28 @@ fn read_one(disk: &dyn Disk, path: &Path) -> Result<One, LedgerError> {
     if crc32fast::hash(&body).to_le_bytes() != head[16..] {
         return Ok(One::Damaged);
     }
-    let decoded = match body.first() {
-        Some(&v1::VERSION) => {
-            record::decode::<v1::Ledger>(v1::VERSION, &body, LEDGER_MAX).map(Ledger::from)
-        }
-        _ => record::decode(VERSION, &body, LEDGER_MAX),
-    };
-    match decoded {
+    match decode(&body) {
         Ok(ledger) => Ok(One::Ledger(Box::new(ledger))),
         Err(record::RecordError::NewerVersion(version)) => Err(LedgerError::NewerVersion(version)),
         Err(_) => Ok(One::Damaged),
+    }
+}
+
+fn decode(body: &[u8]) -> Result<Ledger, record::RecordError> {
+    match body.first() {
+        Some(&v1::VERSION) => {
+            record::decode::<v1::Ledger>(v1::VERSION, body, LEDGER_MAX).map(Ledger::from)
+        }
+        _ => record::decode(VERSION, body, LEDGER_MAX),
+    }
+}
+
+/// For the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(body: &[u8]) {
+    if let Ok(read) = decode(body) {
+        let again = decode(&record::encode(VERSION, &read, LEDGER_MAX));
+        assert_eq!(again, Ok(read));
     }
 }
 

@@ -24,6 +24,7 @@ pub fn read_segments(
 ) -> io::Result<(Survey, Notes)> {
     let mut survey = recover::survey(&found.segments, ends, ledger)?;
     let mut changed = false;
+    let mended = std::mem::take(&mut survey.mended);
     for (at, word) in &survey.rewrite {
         found.segments[&at.segment]
             .0
@@ -47,6 +48,7 @@ pub fn read_segments(
         // replaces, or between a copy and the word that says so. The words are right now; look again.
         survey = recover::survey(&found.segments, ends, ledger)?;
     }
+    survey.mended = mended;
     let mut notes = Notes::default();
     let mut strays = HashMap::new();
     for (note, at) in std::mem::take(&mut survey.notes) {

@@ -13,6 +13,8 @@ mod enqueue;
 mod error;
 mod frame;
 mod fsck;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod group;
 mod head;
 mod header;
@@ -47,6 +49,7 @@ mod segment;
 mod sessions;
 mod tail;
 mod tally;
+mod transfer;
 mod twins;
 mod types;
 mod view;
@@ -60,6 +63,7 @@ pub use confirm::{ConfirmPlace, Confirming};
 pub use dead::DeadPayload;
 pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;
+pub use transfer::{ExportError, Exported, ImportError, ImportFault, Imported, Refused};
 pub use types::{
     Damage, DeadFilter, DeadLetter, Ending, Enqueued, FsckReport, Head, HoldKey, IndexCheck,
     NewChunk, Outcome, Promotion, Redriven, SequenceChoice, SessionFilter, SessionList,
@@ -133,7 +137,7 @@ impl Store {
         chunk: NewChunk,
         payload: &mut dyn Read,
     ) -> Result<Enqueued, EnqueueError> {
-        enqueue::enqueue(&self.inner, chunk, payload)
+        enqueue::enqueue(&self.inner, chunk, None, payload)
     }
 
     /// Calls `wake` from the store's threads when sessions got work; it must not block. The first one stays.

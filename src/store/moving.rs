@@ -313,6 +313,8 @@ fn renew_burial(inner: &Inner, copied: &Copied, known: &BurialRef) {
         died_at: known.died_at,
         history: super::dead::history(inner, key, known),
     };
+    // Written after this one it would name the place that the chunk has left.
+    inner.forget_owed_burial(key);
     if inner.commits.note(Note::Bury(burial.clone())).is_err() {
         // In force from its new segment until it is written.
         let at = NoteAt {

@@ -23,7 +23,7 @@ use super::reserve::Reserve;
 use super::segment::Segment;
 use super::sessions::Arrivals;
 use super::tail;
-use super::types::Settings;
+use super::types::{Damage, Settings};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::sabotage::stop_at;
@@ -47,7 +47,8 @@ pub fn open(
     let lock = take_lock(dir)?;
     let segments_dir = dir.join("segments");
     disk.create_dir(&segments_dir).map_err(io_error)?;
-    let mut ledger = read_ledger(disk.as_ref(), dir, &settings)?;
+    let (mut ledger, mut mended) = read_ledger(disk.as_ref(), dir, &settings)?;
+    let ledgers_lost = mended.len() > 1;
     let reserve = Reserve::find(&disk, dir);
     let mut found =
         inventory(&disk, &segments_dir, &mut ledger).map_err(|fault| header_error(dir, fault))?;
@@ -55,8 +56,15 @@ pub fn open(
     stop_at("reopening");
     let (mut survey, mut notes) =
         mend::read_segments(&found, &ends, &ledger, disk.as_ref()).map_err(io_error)?;
-    remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey).map_err(io_error)?;
+    mended.append(&mut survey.mended);
+    remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey, &mut mended)
+        .map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());
+    if ledgers_lost {
+        let reason = "both ledger files are damaged; written anew, without what was retired";
+        let damage = Damage::at("ledger.a, ledger.b", 0, reason);
+        found.damage.push(damage);
+    }
 
     let mark = clean_mark(&found, &ends, &ledger);
     let arrivals = Arc::new(Arrivals::default());
@@ -116,6 +124,7 @@ pub fn open(
         keeper: (Mutex::new(()), Condvar::new()),
         ledger_wanted: AtomicBool::new(false),
         damage: Mutex::new(found.damage),
+        mended: Mutex::new(mended),
         burials_owed: Mutex::new(burials),
         purges_owed: Mutex::default(),
         unlinking: Mutex::default(),
@@ -201,7 +210,12 @@ fn take_lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledger, OpenError> {
+/// The ledger, and which of its files are to be written anew.
+fn read_ledger(
+    disk: &dyn Disk,
+    dir: &Path,
+    settings: &Settings,
+) -> Result<(Ledger, Vec<Damage>), OpenError> {
     let found = Ledger::read(disk, dir).map_err(|error| match error {
         LedgerError::Io(source) => OpenError::Io {
             path: dir.to_owned(),
@@ -213,9 +227,12 @@ fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledge
             known: FORMAT,
         },
     })?;
-    for name in found.damaged {
-        tracing::error!(file = name, "ledger file is damaged; the other one serves");
-    }
+    let mended = found.damaged.into_iter().map(|name| {
+        tracing::error!(file = name, "ledger file is damaged");
+        let reason = "a ledger file is damaged; the other one serves, and it is written anew";
+        Damage::at(name, 0, reason)
+    });
+    let mended = mended.collect();
     let mut ledger = found.ledger;
     match &ledger.host {
         Some(pinned) if *pinned != settings.host => {
@@ -228,7 +245,7 @@ fn read_ledger(disk: &dyn Disk, dir: &Path, settings: &Settings) -> Result<Ledge
         Some(_) => {}
         None => ledger.host = Some(settings.host.clone()),
     }
-    Ok(ledger)
+    Ok((ledger, mended))
 }
 
 fn header_error(dir: &Path, fault: HeaderFault) -> OpenError {
@@ -251,6 +268,7 @@ fn remove_orphan_solos(
     dir: &Path,
     found: &Inventory,
     survey: &Survey,
+    mended: &mut Vec<Damage>,
 ) -> io::Result<()> {
     // While a segment cannot be read, nobody knows which files its chunks name.
     if !found.damage.is_empty() || !survey.damage.is_empty() {
@@ -262,6 +280,8 @@ fn remove_orphan_solos(
         .filter(|solo| !survey.solos.contains(solo))
     {
         disk.remove(&dir.join(solo_name(*solo)))?;
+        let reason = "no frame names this payload file; removed";
+        mended.push(Damage::at(solo_name(*solo), 0, reason));
     }
     Ok(())
 }

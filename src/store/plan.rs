@@ -135,6 +135,7 @@ fn unplan(inner: &Inner, planned: Planned) -> Request {
             let NewFrame {
                 block_crcs,
                 payload,
+                accepted_at,
                 ..
             } = planned.frame;
             let replaces = inner.is_not_replaced(&meta.key);
@@ -146,6 +147,7 @@ fn unplan(inner: &Inner, planned: Planned) -> Request {
                 payload,
                 solo,
                 replaces,
+                accepted_at: Some(accepted_at),
             };
             Request::Chunk(Box::new(chunk), reply)
         }
@@ -247,6 +249,7 @@ fn plan_chunk(
         block_crcs,
         payload,
         solo,
+        accepted_at,
         ..
     } = *chunk;
     let frame = NewFrame {
@@ -260,7 +263,7 @@ fn plan_chunk(
         block_crcs,
         payload,
         number: inner.next_number(),
-        accepted_at: now,
+        accepted_at: accepted_at.unwrap_or(now),
     };
     Decision::Write(Box::new(Planned {
         frame,

@@ -12,7 +12,7 @@ use super::producers::Producers;
 use super::record::Note;
 use super::types::SequenceChoice;
 use crate::clock::Clock;
-use crate::model::{ChunkMeta, TenantId};
+use crate::model::{ChunkMeta, TenantId, Timestamp};
 
 /// A commit takes at most so much.
 const COMMIT_BYTES: u64 = 4 << 20;
@@ -33,6 +33,8 @@ pub struct ChunkRequest {
     pub solo: Option<u64>,
     /// The stored bytes of this very key are damaged: these take their place.
     pub replaces: bool,
+    /// When another host accepted it; `None`: now.
+    pub accepted_at: Option<Timestamp>,
 }
 
 /// The committer is awake, and looks before it sleeps again.

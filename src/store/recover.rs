@@ -25,6 +25,8 @@ pub struct Survey {
     pub sessions: Sessions,
     pub notes: Vec<(Note, NoteAt)>,
     pub damage: Vec<Damage>,
+    /// Found wrong and made right by this opening.
+    pub mended: Vec<Damage>,
     pub highest_number: u64,
     pub live: u64,
     /// Payload files that some frame names.
@@ -118,6 +120,11 @@ impl Survey {
                             self.twins.saw(head.header.number, at, highest);
                         }
                         if !word_was_readable {
+                            let place = segment.layout.word_at(ordinal);
+                            let reason =
+                                "a state word does not read back; taken for live and written again";
+                            let mended = Damage::at(segment.id.file_name(), place, reason);
+                            self.mended.push(mended.of(Some(&meta.key)));
                             self.rewrite.push((at, word));
                         }
                         self.chunk(book, at, &head, &word, &meta);
@@ -255,14 +262,8 @@ impl Survey {
 
     fn damaged(&mut self, segment: &Segment, start: u32, reason: &str) {
         tracing::error!(segment = %segment.id, offset = start, reason, "damage set aside");
-        self.damage.push(Damage {
-            segment: segment.id.file_name(),
-            offset: u64::from(start),
-            tenant: None,
-            session: None,
-            sequence: None,
-            reason: reason.to_owned(),
-        });
+        let damage = Damage::at(segment.id.file_name(), u64::from(start), reason);
+        self.damage.push(damage);
     }
 }
 

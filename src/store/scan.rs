@@ -66,8 +66,9 @@ pub fn walk(
                     Kind::Chunk {
                         ordinal: written, ..
                     } => {
-                        // Chunks before this one whose frames and starts are both gone.
-                        for missing in ordinal..written {
+                        // Chunks before this one whose frames and starts are both gone. However far the frame says it is:
+                        // there are no more words than were read.
+                        for missing in ordinal..written.min(words.count()) {
                             if let Some(word) = words.get(missing) {
                                 visit(Found::DamagedChunk {
                                     ordinal: missing,
@@ -189,6 +190,10 @@ impl Words {
             first += PIECE;
         }
         Ok(Self(slots))
+    }
+
+    fn count(&self) -> u32 {
+        self.0.len() as u32
     }
 
     fn get(&self, ordinal: u32) -> Option<Word> {

@@ -44,6 +44,12 @@ pub struct NewChunk {
     pub length: Option<u64>,
 }
 
+/// Where and when a chunk was accepted first, if another host did that.
+pub struct Origin {
+    pub host: HostName,
+    pub accepted_at: Timestamp,
+}
+
 /// How a chunk gets its sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceChoice {
@@ -251,6 +257,30 @@ pub struct Damage {
     pub reason: String,
 }
 
+impl Damage {
+    /// Of a place that no one chunk has to itself.
+    pub fn at(place: impl Into<String>, offset: u64, reason: impl Into<String>) -> Self {
+        Self {
+            segment: place.into(),
+            offset,
+            tenant: None,
+            session: None,
+            sequence: None,
+            reason: reason.into(),
+        }
+    }
+
+    #[must_use]
+    pub fn of(self, key: Option<&ChunkKey>) -> Self {
+        Self {
+            tenant: key.map(|key| key.tenant.clone()),
+            session: key.map(|key| key.session.clone()),
+            sequence: key.map(|key| key.sequence),
+            ..self
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IndexCheck {
@@ -262,6 +292,9 @@ pub enum IndexCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FsckReport {
     pub damaged: Vec<Damage>,
+    /// What did not read back and was made right, by this or by the opening before it; nothing is owed because of it.
+    #[serde(default)]
+    pub repaired: Vec<Damage>,
     pub balance: Balance,
     pub index: IndexCheck,
     pub segments: u64,

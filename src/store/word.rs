@@ -110,7 +110,7 @@ impl Word {
     }
 }
 
-fn check(value: u64, nonce: u64, ordinal: u32) -> u16 {
+pub fn check(value: u64, nonce: u64, ordinal: u32) -> u16 {
     let mut hasher = crc32fast::Hasher::new_with_initial((nonce ^ nonce >> 32) as u32 ^ ordinal);
     hasher.update(&value.to_le_bytes()[..6]);
     let sum = hasher.finalize();

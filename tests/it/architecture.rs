@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 10] = [
     &["config"],
     &["control"],
     &["service", "demo", "sandbox"],
-    &["cli"],
+    &["cli", "fuzz"],
 ];
 
 /// The only places that may name a crate.

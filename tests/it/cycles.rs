@@ -1,26 +1,15 @@
 //! Tenants are paused and resumed while the worker is killed and started again: whoever is paused receives nothing, whoever
 //! is not goes on, and in the end every lane is through. The engine has the same in virtual time (`engine/tests/cycles.rs`).
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::support::{Site, Told, number, seed, wait_within};
+use crate::support::{Site, number, seed};
 
 /// Of these some are paused at any time.
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 const SESSIONS: [&str; 2] = ["a", "b"];
 /// Never paused: when its chunk has arrived, the worker is at work.
 const PULSE: &str = "t4";
-
-/// A chunk whose answer was lost with its socket is given up after a minute, and sent again.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-#[track_caller]
-fn wait_stats(site: &Site, what: &str, wanted: impl Fn(&Told) -> bool) -> Told {
-    let looked = || Some(site.stats()).filter(|told| wanted(told));
-    wait_within(PATIENCE, looked).unwrap_or_else(|| panic!("waited for {what}: {}", site.stats().0))
-}
 
 struct Lane {
     tenant: &'static str,
@@ -77,7 +66,7 @@ fn a_paused_tenant_receives_nothing_through_any_kills_and_every_lane_goes_on_aft
         } else {
             site.worker(&["tenants", "pause", tenant]).expect(0);
             // What was on the wire comes to its end.
-            wait_stats(&site, "what is in flight", |told| {
+            site.wait_stats("what is in flight", |told| {
                 told.chunks(tenant, "leased") == 0
             });
             lanes[chosen].paused_at = Some(asked(&site, chosen));
@@ -87,7 +76,7 @@ fn a_paused_tenant_receives_nothing_through_any_kills_and_every_lane_goes_on_aft
         lanes[3].enqueue(&site, 0);
         run.kill();
         run = site.run();
-        let told = wait_stats(&site, "the tenant that is never paused", |told| {
+        let told = site.wait_stats("the tenant that is never paused", |told| {
             told.chunks(PULSE, "delivered") == lanes[3].delivered()
         });
         for (number, lane) in lanes.iter().enumerate() {
@@ -112,7 +101,7 @@ fn a_paused_tenant_receives_nothing_through_any_kills_and_every_lane_goes_on_aft
         }
         // Every lane that is not paused goes on; looked at now and then, so that most kills meet them at work.
         if cycle % 5 == 4 {
-            wait_stats(&site, "every lane that is not paused", |told| {
+            site.wait_stats("every lane that is not paused", |told| {
                 let mut open = lanes.iter().filter(|lane| lane.paused_at.is_none());
                 open.all(|lane| told.chunks(lane.tenant, "delivered") == lane.delivered())
             });
@@ -122,7 +111,7 @@ fn a_paused_tenant_receives_nothing_through_any_kills_and_every_lane_goes_on_aft
         site.worker(&["tenants", "resume", lane.tenant]).expect(0);
     }
     let all = lanes.iter().map(Lane::delivered).sum();
-    wait_stats(&site, "every lane", |told| told.balance("delivered") == all);
+    site.wait_stats("every lane", |told| told.balance("delivered") == all);
     run.terminate();
     run.wait().expect(0);
     site.assert_all_delivered(all);

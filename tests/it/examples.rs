@@ -130,6 +130,16 @@ fn every_example_of_every_help_works() {
                 place.worker(asked).expect(0);
                 place.worker(&line)
             }
+            "store import" => {
+                let export = line.replace("import", "export");
+                let _ = std::fs::remove_file(place.at("backlog.reelay"));
+                place.worker(&export).expect(0);
+                place.worker(&line)
+            }
+            "store export" => {
+                let _ = std::fs::remove_file(place.at("backlog.reelay"));
+                place.worker(&line)
+            }
             _ => place.worker(&line),
         };
         assert!(

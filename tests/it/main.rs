@@ -21,6 +21,7 @@ mod inputs;
 mod keys;
 mod kill;
 mod main_job;
+mod moving;
 mod platform_faults;
 mod power_cut;
 mod processes;

@@ -229,3 +229,30 @@ fn a_kill_under_way_sends_again_only_what_was_not_persisted() {
     site.worker(&["drain"]).expect(0);
     arrived(&site);
 }
+
+#[test]
+fn a_kill_behind_a_group_leaves_no_chunk_without_its_answer() {
+    let site = site_with("1h", "");
+    load(&site);
+    // Every part is stored, and the worker never hears of it: it sends them again, each by itself.
+    site.sandbox
+        .fault(json!({"tenant": "acme", "action": "hold_reply"}));
+    let run = site.run();
+    site.sandbox.wait_held(1);
+    run.kill();
+    site.sandbox.release();
+    let run = site.run();
+    site.wait_stats("delivery", |told| told.balance("delivered") == 36);
+    run.terminate();
+    run.wait().expect(0);
+    site.assert_all_delivered(36);
+    for session in SESSIONS {
+        assert!(
+            site.sandbox.film("acme", session) == film(session),
+            "{session}"
+        );
+    }
+    assert!(site.sandbox.counted("duplicates_suppressed") > 0);
+    // Of each worker one: none was left for its silence.
+    assert_eq!(site.sandbox.counted("sockets"), 2);
+}

@@ -247,6 +247,9 @@ pub fn fsck(report: &FsckReport) -> String {
     for damage in &report.damaged {
         let _ = writeln!(text, "damaged: {}", damage_line(damage));
     }
+    for repaired in &report.repaired {
+        let _ = writeln!(text, "repaired: {}", damage_line(repaired));
+    }
     let _ = writeln!(
         text,
         "{} in {} checked ({})",

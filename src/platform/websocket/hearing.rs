@@ -62,7 +62,11 @@ impl Lane {
                 persisted,
                 digests,
             } => self.opened(at, channel, &session, &persisted, digests, now),
-            Heard::Ack { channel, said } => self.ack(at, channel, said, now),
+            Heard::Ack {
+                channel,
+                known,
+                said,
+            } => self.ack(at, channel, known, said, now),
             Heard::Refused { channel, said } => {
                 if let Some(upload) = self.sockets[at].upload(channel) {
                     let (order, sent) = (upload.order, upload.sent());
@@ -88,8 +92,9 @@ impl Lane {
         self.place_pending(now);
     }
 
-    /// A receipt settles only what was sent.
-    fn ack(&mut self, at: usize, channel: u32, said: Said, now: Duration) {
+    /// A receipt settles only what was sent. One for what the server had already may have been said before the last byte
+    /// came, and nobody here can tell: the channel ends with it on both sides, or the next chunk would get no answer.
+    fn ack(&mut self, at: usize, channel: u32, known: bool, said: Said, now: Duration) {
         let Some(upload) = self.sockets[at].upload(channel) else {
             return;
         };
@@ -97,9 +102,8 @@ impl Lane {
         let ends = self.orders[&order].metas.iter().any(|meta| meta.last);
         match sent {
             Sent::Nothing => return,
-            Sent::Part => self.sockets[at].drop_channel(channel, now),
-            Sent::All if ends => self.sockets[at].abandon(channel, now),
-            Sent::All => self.sockets[at].free(channel, now),
+            Sent::All if !known && !ends => self.sockets[at].free(channel, now),
+            Sent::Part | Sent::All => self.sockets[at].abandon(channel, now),
         }
         self.acked(at, now);
         self.settle(order, sent, Outcome::Said(said));

@@ -174,3 +174,12 @@ impl Platform for WebsocketPlatform {
         Box::pin(self.exchange(delivery))
     }
 }
+
+/// For the fuzzer: a message, or what a close frame says.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(text: &str) {
+    drop(wire::read(text));
+    for code in [1000, 3000, 4403, 4429] {
+        drop(wire::closed(code, text));
+    }
+}

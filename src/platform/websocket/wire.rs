@@ -142,6 +142,8 @@ pub enum Heard {
     /// A receipt.
     Ack {
         channel: u32,
+        /// The server had every part before.
+        known: bool,
         said: Said,
     },
     /// A refusal of one chunk, throttles included.
@@ -186,6 +188,9 @@ struct Message {
     persisted: Vec<Interval>,
     #[serde(default)]
     digests: Vec<Named>,
+    /// Of a receipt; whether it is a good one is judged elsewhere.
+    #[serde(default)]
+    parts: Value,
     accepted: Option<bool>,
     reason: Option<String>,
     status: Option<u16>,
@@ -227,6 +232,7 @@ pub fn read(text: &str) -> Result<Heard, NotOurs> {
         },
         "ack" => Heard::Ack {
             channel: channel()?,
+            known: all_known(&message.parts),
             said: said(&message, 200, text),
         },
         "error" => {
@@ -251,6 +257,11 @@ pub fn read(text: &str) -> Result<Heard, NotOurs> {
         },
         _ => disconnect(&message, text),
     })
+}
+
+fn all_known(parts: &Value) -> bool {
+    let parts = parts.as_array().map_or(&[][..], Vec::as_slice);
+    !parts.is_empty() && parts.iter().all(|part| part["status"] == "duplicate")
 }
 
 fn disconnect(message: &Message, text: &str) -> Heard {

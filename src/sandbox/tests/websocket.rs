@@ -130,7 +130,7 @@ async fn what_is_stored_already_is_acknowledged_before_its_payload_and_counted()
     assert_eq!(ack["parts"][0]["status"], "duplicate");
     // The channel has ended: what was under way for it is passed over.
     client.pay(1, b"zero").await;
-    client.say(chunk(1, "s1", 1, b"one")).await;
+    client.say(json!({"type": "close", "channel": 1})).await;
     client.open(2, "s1").await;
     client.say(chunk(2, "s1", 0, b"other")).await;
     let error = client.hear().await;
@@ -181,7 +181,7 @@ async fn a_session_has_one_unpersisted_chunk() {
 #[tokio::test]
 async fn whoever_keeps_to_another_protocol_is_closed_with_1002() {
     type Breach<'a> = (&'a str, Vec<Value>, Vec<(u32, &'a [u8])>);
-    let wrong: [Breach; 9] = [
+    let wrong: [Breach; 10] = [
         ("no type", vec![json!({"channel": 1})], vec![]),
         ("an unknown type", vec![json!({"type": "weather"})], vec![]),
         (
@@ -204,6 +204,14 @@ async fn whoever_keeps_to_another_protocol_is_closed_with_1002() {
         (
             "a chunk for no channel",
             vec![chunk(9, "s1", 0, b"zero")],
+            vec![],
+        ),
+        (
+            "a chunk for a channel that has ended",
+            vec![
+                json!({"type": "close", "channel": 1}),
+                chunk(1, "s1", 0, b"zero"),
+            ],
             vec![],
         ),
         ("payload for no channel", vec![], vec![(9, b"zero")]),

@@ -16,7 +16,7 @@ use crate::sandbox::upload::{self, Upload};
 use crate::sandbox::world::Standing;
 
 use super::trouble::AtHalf;
-use super::words::{channel, in_progress, message};
+use super::words::{all_known, channel, in_progress, message};
 
 /// With its head.
 const FRAME_MAX: usize = 64 * 1024;
@@ -200,9 +200,9 @@ impl Talk {
         if !self.used.contains(&number) {
             return Err(Breach(format!("channel {number} was never opened")));
         }
-        // Ended by an answer that the sender has not seen yet.
+        // Its sender has had the answer that ended it: silence would be waited for.
         let Some(open) = self.channels.get(&number) else {
-            return Ok(Next::Nothing);
+            return Err(Breach(format!("channel {number} has ended")));
         };
         if !matches!(open.state, State::Idle) {
             return Err(Breach(format!("channel {number} has a chunk already")));
@@ -357,7 +357,7 @@ impl Talk {
     /// The answer to a chunk that was worked on; `None` if its channel has ended meanwhile.
     pub(super) fn answer(&mut self, number: u32, reply: Reply) -> Option<Value> {
         let open = self.channels.get_mut(&number)?;
-        if reply.status < 300 {
+        if reply.status < 300 && !all_known(&reply) {
             open.state = State::Idle;
             return Some(self.message(number, reply));
         }

@@ -47,6 +47,15 @@ pub(super) fn message(
     message
 }
 
+/// A receipt for what was there already ends its channel, whether or not the payload came first.
+pub(super) fn all_known(reply: &Reply) -> bool {
+    let Content::Json(body) = &reply.content else {
+        return false;
+    };
+    let parts = body["parts"].as_array().map_or(&[][..], Vec::as_slice);
+    !parts.is_empty() && parts.iter().all(|part| part["status"] == "duplicate")
+}
+
 pub(super) fn channel(fields: &Fields<'_>) -> Result<u32, Breach> {
     let number = fields
         .count("channel")

@@ -42,3 +42,21 @@ impl IndexFault {
         }
     }
 }
+
+/// For the fuzzer: a key and a value, parted by a line feed; the value's checksum is made right.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(bytes: &[u8]) {
+    let at = bytes.iter().position(|byte| *byte == b'\n');
+    let (key, value) = bytes.split_at(at.unwrap_or(bytes.len()));
+    let value = value.get(1..).unwrap_or_default();
+    if let Some((session, first, rest)) = rows::parse_key(key) {
+        let again = [&rows::sequence_key(&session, first), rest].concat();
+        assert_eq!(again, key);
+    }
+    segment_of(key);
+    drop(rows::decode::<Owed>(key, value));
+    let sealed = rows::seal(value.to_vec());
+    drop(rows::decode::<Owed>(key, &sealed));
+    drop(rows::decode::<rows::Seen>(key, &sealed));
+    tables::fuzz(&sealed);
+}

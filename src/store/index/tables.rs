@@ -370,3 +370,10 @@ fn reserve_ahead(file: &File) {
         let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, whole);
     }
 }
+
+/// For the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(sealed: &[u8]) {
+    let body = unseal(sealed).unwrap_or_default();
+    drop(record::decode::<Retry>(VERSION, body, record::RECORD_MAX));
+}

@@ -247,3 +247,19 @@ impl Records {
         self.with(|book| book.damage())
     }
 }
+
+/// For the fuzzer: a record's body, as it stands in the file and as it might.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(bytes: &[u8]) {
+    drop(frame::decode(bytes).map(<[u8]>::to_vec));
+    let mut framed = Vec::new();
+    if frame::encode(bytes, &mut framed) {
+        let body = frame::decode(&framed).expect("what we write we read");
+        assert_eq!(body, bytes);
+        if let Ok(entry) = serde_json::from_slice::<types::Entry>(body) {
+            let written = serde_json::to_vec(&entry).expect("plain data is JSON");
+            let again = serde_json::from_slice::<types::Entry>(&written);
+            assert_eq!(again.expect("what we write we read"), entry);
+        }
+    }
+}

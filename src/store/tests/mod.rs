@@ -3,14 +3,17 @@
 mod confirming;
 mod damage;
 mod faults;
+mod fsck;
 mod holds;
 mod housekeeping;
+mod letters;
 mod model;
 mod moving;
 mod remembering;
 mod reserve;
 mod sharing;
 mod support;
+mod transfer;
 
 use std::time::Duration;
 

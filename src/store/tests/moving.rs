@@ -13,6 +13,7 @@ use crate::clock::SystemClock;
 use crate::disk::simulated::SimulatedDisk;
 use crate::model::{ChunkState, DeadReason, SessionKey};
 use crate::store::inner::SegmentSlot;
+use crate::store::record::Burial;
 use crate::store::{
     DeadFilter, HoldKey, Redriven, SequenceChoice, Settings, Store, StoredHold, keeper, moving,
 };
@@ -194,6 +195,39 @@ fn a_moved_chunk_keeps_everything_that_was_known_of_it() {
     let after = facts(&store);
     assert_eq!((&after[..7], &after[8..]), (&before[..7], &before[8..]));
     assert_eq!(store.redrive(&key("s3", 0)).unwrap(), Redriven::Done);
+    assert_eq!(drain(&store, "s3"), [(0, b"dead".to_vec())]);
+}
+
+/// Seen: the burial that an opening owed was written after the one that a move had written, and named the place that the
+/// chunk had left. Once that was unlinked the dead letter could be neither redriven nor read.
+#[test]
+fn a_burial_that_is_owed_does_not_bring_a_moved_letter_back_to_where_it_was() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    prepared(&store);
+    fixture.abandon(store);
+    let store = fixture.open();
+    put(&store, "acme", "s9", 0, b"begins the next segment");
+    let letter = key("s3", 0);
+    let known = store.inner.notes().burials[&letter].clone();
+    store.inner.owe_burial(Burial {
+        at: known.at,
+        version: known.version,
+        tenant: letter.tenant.clone(),
+        session: letter.session.clone(),
+        sequence: letter.sequence,
+        reason: known.reason,
+        died_at: known.died_at,
+        history: Vec::new(),
+    });
+    move_all(&store);
+    keeper::round(&store.inner).unwrap();
+    assert!(inactive(&store).is_empty(), "everything was moved");
+    assert_ne!(
+        store.inner.notes().burials[&letter].at.segment,
+        known.at.segment
+    );
+    assert_eq!(store.redrive(&letter).unwrap(), Redriven::Done);
     assert_eq!(drain(&store, "s3"), [(0, b"dead".to_vec())]);
 }
 

@@ -28,7 +28,7 @@ struct World {
     unread: BTreeMap<OrderId, u64>,
     reading: VecDeque<OrderId>,
     generation: u64,
-    /// Sessions whose caller went away: what is under way of them nobody can know.
+    /// Sessions whose caller, or whose worker, went away: what is under way of them nobody can know.
     doubtful: BTreeSet<String>,
     in_band: bool,
     callers_leave: bool,
@@ -38,18 +38,24 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let sessions = (0..SESSIONS).map(|n| (format!("s{n}"), (0, None)));
+        // What a worker that was killed had sent.
+        let former = (0..SESSIONS).map(|n| (format!("s{n}"), random.u64(..CHUNKS)));
+        let former: Vec<(String, u64)> = former.filter(|(_, sent)| *sent > 2).collect();
         Self {
             rig: Rig::new(),
             in_band: random.bool(),
             callers_leave: random.bool(),
             random,
             ends: BTreeMap::new(),
-            persisted: BTreeMap::new(),
+            persisted: former
+                .iter()
+                .map(|(session, sent)| (session.clone(), (0..*sent).collect()))
+                .collect(),
             wanted: sessions.collect(),
             unread: BTreeMap::new(),
             reading: VecDeque::new(),
             generation: 1,
-            doubtful: BTreeSet::new(),
+            doubtful: former.into_iter().map(|(session, _)| session).collect(),
         }
     }
 
@@ -210,6 +216,15 @@ impl World {
             !known || self.doubtful.contains(&session),
             "{session}/{sequence} was sent again"
         );
+        if known {
+            // At once, and its payload is passed over.
+            let ended = self.end(socket).channels.remove(&channel);
+            ended.expect("it is open");
+            let parts = json!([{"sequence": sequence, "status": "duplicate"}]);
+            let message =
+                json!({"type": "ack", "channel": channel, "session": session, "parts": parts});
+            return self.answer(socket, Event::Text(message.to_string()));
+        }
         let (_, chunk) = self
             .end(socket)
             .channels
@@ -220,11 +235,9 @@ impl World {
     }
 
     fn payload(&mut self, socket: u64, channel: u64, bytes: u64) {
-        let (session, chunk) = self
-            .end(socket)
-            .channels
-            .get_mut(&channel)
-            .expect("it is open");
+        let Some((session, chunk)) = self.end(socket).channels.get_mut(&channel) else {
+            return;
+        };
         let session = session.clone();
         let (sequence, left) = chunk.as_mut().expect("announced");
         *left = left.checked_sub(bytes).expect("no more than announced");

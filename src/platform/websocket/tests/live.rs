@@ -193,6 +193,35 @@ async fn what_json_stored_is_known_over_the_socket() {
 }
 
 #[tokio::test]
+async fn chunks_that_are_known_one_after_another_are_all_answered() {
+    let mut stand = Stand::new().await;
+    stand.path = "/api/v2/analytics/screenrecordings";
+    let json = JsonPlatform::new(Timeouts::default(), Reach::default());
+    for sequence in 0..32 {
+        let stored = json.deliver(stand.delivery("s1", sequence, 10)).await;
+        assert_eq!(stored.verdict, DELIVERED);
+    }
+    stand.path = PATH;
+    // So patient that what is not answered is not given up here.
+    let platform = WebsocketPlatform::new(Patience::default(), Reach::default());
+    let answers = async {
+        for sequence in 0..33 {
+            let answer = platform.deliver(stand.delivery("s1", sequence, 10)).await;
+            let duplicate = sequence < 32;
+            assert_eq!(
+                answer.verdict,
+                Verdict::Delivered { duplicate },
+                "{sequence}"
+            );
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), answers)
+        .await
+        .expect("every chunk is answered");
+    assert_eq!(stand.counted("sockets"), 1);
+}
+
+#[tokio::test]
 async fn a_refused_handshake_means_what_it_means_everywhere() {
     for (answer, class) in [
         (json!({"status": 401}), Unauthorized),

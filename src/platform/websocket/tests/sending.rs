@@ -165,12 +165,46 @@ fn an_ack_settles_only_what_was_sent() {
     rig.told();
     // Before its last byte it ends the channel, and the verdict is the receipt's reader's.
     rig.ack(1, 2);
-    rig.expect(&["2 said 200, sent Part"]);
+    rig.expect(&["2 said 200, sent Part", "1: close 2"]);
     rig.ack(1, 2);
     rig.block(id, 65_532);
     rig.expect(&[]);
     rig.deliver(order("s1", 8..=8, 10));
     rig.expect(&["1: open 3 s1 8..=8"]);
+}
+
+/// Seen: a worker that had been killed behind a group sent its chunks one by one; the second was acknowledged when its last
+/// byte was written and not yet there, so the server had ended the channel and the third was never answered.
+#[test]
+fn an_ack_of_what_was_known_ends_the_channel_whoever_was_faster() {
+    for (statuses, next) in [
+        (&["duplicate"][..], "1: open 3 s1 9..=9"),
+        (&["duplicate", "duplicate"], "1: open 3 s1 9..=9"),
+        // It waited for the payload.
+        (&["duplicate", "stored"], "1: chunk 2 s1 from 9, 1 parts"),
+    ] {
+        let mut rig = Rig::open();
+        let last = 6 + statuses.len() as u64;
+        let id = rig.deliver(order("s1", 7..=last, 10));
+        rig.told();
+        rig.opened(1, 2, "s1");
+        rig.told();
+        rig.block(id, 10 * statuses.len());
+        rig.told();
+        let parts = statuses.iter().zip(7..);
+        let parts = parts.map(|(status, n)| json!({"sequence": n, "status": status}));
+        rig.hear(
+            1,
+            json!({"type": "ack", "channel": 2, "session": "s1", "parts": parts.collect::<Vec<_>>()}),
+        );
+        let told = rig.told();
+        assert_eq!(told[0], "2 said 200, sent All");
+        // For a server that kept it.
+        let closes = next.contains("open").then_some("1: close 2");
+        assert_eq!(told.get(1).map(String::as_str), closes);
+        rig.deliver(order("s1", 9..=9, 10));
+        assert_eq!(rig.told()[0], next, "{statuses:?}");
+    }
 }
 
 #[test]
