@@ -84,7 +84,7 @@ async fn throttle(scene: &mut Scene) -> Result<(), DemoError> {
     scene.step(&format!(
         "{name} runs into its quota: 429, and nobody else waits"
     ));
-    let quota = json!({"quota": {"requests": 2, "window_ms": 3000, "dialect": "none"}});
+    let quota = json!({"quota": {"requests": 1, "window_ms": 3000, "dialect": "none"}});
     scene.disturb(&tenant(name), &quota).await?;
     beat(scene, 2).await?;
     let refused = |ledger: &Value| count(&ledger["tenants"][name]["throttled"]) > 0;

@@ -34,6 +34,9 @@ pub fn run(inner: &Inner) {
     while !inner.closing.load(Ordering::Acquire) {
         let waited = bell.wait_timeout(guard, PERIOD).expect("no holder panics");
         guard = waited.0;
+        if inner.closing.load(Ordering::Acquire) {
+            return;
+        }
         if inner.ledger_wanted.swap(false, Ordering::AcqRel) {
             if let Err(error) = write_ledger(inner) {
                 tracing::warn!(%error, "ledger not written");

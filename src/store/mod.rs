@@ -198,21 +198,17 @@ impl Store {
 
     /// Keeps a hold durably under its key, replacing the former one.
     pub fn put_hold(&self, hold: StoredHold) -> Result<(), StoreError> {
-        let StoredHold {
-            key,
-            set_at,
-            left,
-            reason,
-        } = hold;
-        let until = left.map(|left| Deadline::after(self.inner.clock.as_ref(), left));
+        let until = hold
+            .left
+            .map(|left| Deadline::after(self.inner.clock.as_ref(), left));
         let _in_order = self.inner.holding.lock().expect("no holder panics");
         self.inner
             .commits
             .note(Note::Hold(Hold {
-                key,
-                set_at,
+                key: hold.key,
+                set_at: hold.set_at,
                 until,
-                reason,
+                reason: hold.reason,
             }))
             .map(drop)
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::covered::Covered;
 use super::frame::{self, Decoded, Header, Kind};
@@ -174,16 +174,22 @@ impl Segment {
     /// # Errors
     /// The medium's; and every call after one that failed, whoever made that one.
     pub fn sync(&self) -> io::Result<()> {
-        let mut failed = self.sync_failed.lock().expect("no holder panics");
+        let mut failed = self.syncs()?;
         if failed.ever {
             return Err(io::Error::other("an earlier sync of this segment failed"));
         }
         self.sync_file(&mut failed)
     }
 
+    /// Nobody else syncs meanwhile. A driver that panicked in a sync may have left anything behind.
+    fn syncs(&self) -> io::Result<MutexGuard<'_, SyncFailed>> {
+        let panicked = |_| io::Error::other("a sync of this segment panicked");
+        self.sync_failed.lock().map_err(panicked)
+    }
+
     /// Makes the words durable, also after a failed sync: then they are written again first.
     pub fn sync_words(&self) -> io::Result<()> {
-        let mut failed = self.sync_failed.lock().expect("no holder panics");
+        let mut failed = self.syncs()?;
         if failed.words {
             let _guard = self.words.lock().expect("no holder panics");
             let file = self.file()?;

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 
@@ -644,7 +645,7 @@ impl Stage {
         self.stop(Duration::ZERO).await;
         // What the disk has now is what a killed process leaves; the store itself has threads to end.
         let left = tempfile::tempdir().unwrap();
-        copy_dir(self.dir.path(), left.path());
+        copy_whole(self.dir.path(), left.path());
         self.store.take().unwrap().close().unwrap();
         self.dir = left;
         self.open();
@@ -743,17 +744,47 @@ impl Stage {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (kind, target) = (entry.file_type().unwrap(), to.join(entry.file_name()));
-        if kind.is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy_dir(&entry.path(), &target);
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), target).unwrap();
+/// Every file below, with what changes when it is written or replaced.
+fn listed(below: &Path) -> std::io::Result<Vec<(PathBuf, u64, u64, SystemTime)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(below)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        if about.is_dir() {
+            files.extend(listed(&entry.path())?);
+        } else if about.is_file() {
+            files.push((entry.path(), about.ino(), about.len(), about.modified()?));
         }
     }
+    files.sort();
+    Ok(files)
+}
+
+/// What stood there at one moment, although the store's own threads write meanwhile: copied until nothing changed.
+fn copy_whole(from: &Path, to: &Path) {
+    loop {
+        std::fs::remove_dir_all(to).unwrap();
+        let before = listed(from);
+        let copied = copy_dir(from, to);
+        match (before, listed(from), copied) {
+            (Ok(before), Ok(after), Ok(())) if before == after => return,
+            _ => std::thread::yield_now(),
+        }
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 pub fn key(tenant: &str, session: &str, sequence: u64) -> ChunkKey {

@@ -92,7 +92,7 @@ impl Actor {
             while let Some(action) = self.lane.next_action() {
                 self.perform(action);
             }
-            let deadline = self.lane.deadline(self.now());
+            let deadline = self.lane.deadline();
             let deadline = deadline.map(|at| self.started + at);
             tokio::select! {
                 job = jobs.recv() => match job {

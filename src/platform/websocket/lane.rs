@@ -28,6 +28,8 @@ pub struct Lane {
     strikes: u32,
     /// No new socket before.
     pub(super) rest_until: Duration,
+    /// One was wanted before that.
+    pub(super) put_off: bool,
     throttled: Option<(Duration, Said)>,
     actions: VecDeque<Action>,
 }
@@ -42,6 +44,7 @@ impl Lane {
             dialled: 0,
             strikes: 0,
             rest_until: Duration::ZERO,
+            put_off: false,
             throttled: None,
             actions: VecDeque::new(),
         }
@@ -114,6 +117,7 @@ impl Lane {
 
     /// Finds every waiting order its socket, where that is possible now.
     pub(super) fn place_pending(&mut self, now: Duration) {
+        self.put_off = false;
         for _ in 0..self.pending.len() {
             let Some(id) = self.pending.pop_front() else {
                 break;
@@ -166,6 +170,7 @@ impl Lane {
     /// With the newest token of those that wait.
     fn dial(&mut self, token: Token, now: Duration) {
         if now < self.rest_until {
+            self.put_off = true;
             return;
         }
         let waiting = self.pending.iter().map(|id| &self.orders[id].token);

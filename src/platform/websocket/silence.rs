@@ -66,12 +66,10 @@ impl Socket {
 }
 
 impl Lane {
-    /// When [`Lane::tick`] has something to do.
-    pub fn deadline(&self, now: Duration) -> Option<Duration> {
+    /// When [`Lane::tick`] has something to do; possibly past, because whoever asks may be late.
+    pub fn deadline(&self) -> Option<Duration> {
         let silences = self.sockets.iter().flat_map(|s| s.silences(&self.patience));
-        let leaving = self.sockets.iter().all(|s| s.stage == Stage::Leaving);
-        let resting = leaving && !self.pending.is_empty() && self.rest_until > now;
-        let rest = resting.then_some(self.rest_until);
+        let rest = self.put_off.then_some(self.rest_until);
         silences.map(|(at, _)| at).chain(rest).min()
     }
 
