@@ -126,7 +126,7 @@ fn a_full_disk_refuses_delivers_and_settles_and_resumes_by_itself() {
 }
 
 #[test]
-#[ignore = "until the store keeps a reserve for its start"]
+#[ignore = "open: after a start on a full disk an operator's note finds no space although a reserve stood"]
 fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start_and_to_deliver() {
     if !can_break_disks(&[]) {
         return;
@@ -136,6 +136,8 @@ fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start_and_to_deliver() {
     disk.worker("tenants resume acme").expect(0);
     // A backlog that nobody closed: the index has to catch up at the next start, too.
     disk.worker("tenants pause acme").expect(0);
+    let reserve = disk.store().join("reserve");
+    wait_for("the reserve", || reserve.exists().then_some(()));
     run.kill();
     let full = Filler::once(&disk.store());
     assert_eq!(disk.free_bytes(), 0);
