@@ -56,7 +56,17 @@ pub fn inventory(
         }
     }
     account_for_the_missing(&mut found, &headless, ledger);
+    ledger.next_segment = next_segment(&found, &headless, ledger);
     Ok(found)
+}
+
+/// A number that no segment ever had. The last ledger may be older than a segment that was begun behind it, and once that
+/// one is retired nothing else remembers its number: what is written under it again would be removed as retired.
+fn next_segment(found: &Inventory, headless: &[SegmentId], ledger: &Ledger) -> SegmentId {
+    let present = found.segments.keys().chain(headless).map(|id| id.0).max();
+    let retired = ledger.retired.highest().map(|id| id as u32);
+    let highest = present.max(retired).map_or(1, |id| id + 1);
+    SegmentId(highest.max(ledger.next_segment.0))
 }
 
 fn account_for_the_missing(found: &mut Inventory, headless: &[SegmentId], ledger: &mut Ledger) {

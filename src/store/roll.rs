@@ -97,20 +97,15 @@ fn activate(inner: &Inner, id: SegmentId) -> Option<Arc<SegmentSlot>> {
 /// A published, empty segment behind all others, and from now on the active one.
 fn create(inner: &Inner) -> io::Result<Arc<SegmentSlot>> {
     let dir = inner.segments_dir();
-    let next = inner.ledger.lock().expect("no holder panics").next_segment;
-    let (predecessor, id) = {
-        let segments = inner.segments();
-        let predecessor = segments.last_key_value().map(|(id, slot)| {
-            let book = slot.book();
-            Predecessor {
-                id: *id,
-                chunks: book.chunks,
-                end: book.end,
-            }
-        });
-        let after = segments.last_key_value().map_or(0, |(id, _)| id.0 + 1);
-        (predecessor, SegmentId(after.max(next.0).max(1)))
-    };
+    let id = inner.ledger.lock().expect("no holder panics").next_segment;
+    let predecessor = inner.segments().last_key_value().map(|(id, slot)| {
+        let book = slot.book();
+        Predecessor {
+            id: *id,
+            chunks: book.chunks,
+            end: book.end,
+        }
+    });
     let header = SegmentHeader {
         id,
         segment_bytes: inner.settings.segment_bytes,

@@ -494,6 +494,34 @@ fn an_opening_goes_on_in_the_segment_of_one_that_was_closed_in_order() {
     );
 }
 
+/// Its number once was given again, and the next opening removed what was accepted under it.
+#[test]
+fn a_segment_gets_no_number_of_one_that_the_last_ledger_did_not_know_yet() {
+    let fixture = Fixture::new();
+    let ledgers = ["ledger.a", "ledger.b"].map(|name| fixture.dir().join(name));
+    let store = fixture.open();
+    fixture.put(&store, "s1", 0).unwrap();
+    store.abandon();
+    let older = ledgers.each_ref().map(|path| std::fs::read(path).unwrap());
+    // Begun, emptied, and killed before any ledger told of it.
+    let store = fixture.open();
+    fixture.put(&store, "s2", 0).unwrap();
+    assert_eq!(drain(&store, "s2").len(), 1);
+    store.abandon();
+    for (path, bytes) in ledgers.iter().zip(older) {
+        std::fs::write(path, bytes).unwrap();
+    }
+    // Lets go of it at its end.
+    fixture.open().close().unwrap();
+    let store = fixture.open();
+    fixture.put(&store, "s3", 0).unwrap();
+    store.close().unwrap();
+    let store = fixture.open();
+    assert_eq!(drain(&store, "s3"), [(0, payload_of("s3", 0))]);
+    let balance = store.view().balance;
+    assert!(balance.balanced && balance.enqueued == 3, "{balance:?}");
+}
+
 /// The failed try once counted as the replacement, and the next one could not be told from a repeat.
 #[test]
 fn a_replacement_whose_sync_failed_may_be_tried_again() {
