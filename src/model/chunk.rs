@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Digest, HostName, SessionId, SessionKey, TenantId, Timestamp};
 
 /// What a chunk is called: unique on one host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChunkKey {
     pub tenant: TenantId,
     pub session: SessionId,

@@ -124,7 +124,7 @@ fn forget_by_wall_clock(inner: &Inner, remember: Duration) -> Vec<SessionKey> {
 }
 
 /// Makes the burial of chunks that were found damaged at open durable. On a full disk they stay owed.
-fn write_owed_burials(inner: &Inner) {
+pub fn write_owed_burials(inner: &Inner) {
     let _placing = inner.placing.write().expect("no holder panics");
     let owed = std::mem::take(&mut *inner.burials_owed.lock().expect("no holder panics"));
     for burial in owed {

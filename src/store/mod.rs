@@ -333,6 +333,7 @@ impl Store {
     pub fn close(self) -> Result<(), StoreError> {
         let inner = &self.inner;
         inner.closing.store(true, Ordering::Release);
+        keeper::write_owed_burials(inner);
         inner.commits.close();
         inner.keeper.1.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock().expect("no holder panics"));

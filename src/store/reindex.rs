@@ -178,7 +178,7 @@ pub fn name_the_nameless(
         .map(|at| (at.segment, at.ordinal))
         .collect();
     let names = index
-        .ask_patiently(move |tables| tables.names_of(&places))
+        .ask_patiently(move |tables| tables.keep_names_of(&places))
         .unwrap_or_default();
     let mut burials = Vec::new();
     for Named {
@@ -192,11 +192,13 @@ pub fn name_the_nameless(
         let Some(word) = survey.nameless.get(&at).copied() else {
             continue;
         };
-        if word.state != ChunkState::Live {
-            continue;
-        }
+        let dead = match word.state {
+            ChunkState::Live => word.turned(ChunkState::Dead),
+            // The process that set it aside ended before its burial was written.
+            ChunkState::Dead => word,
+            _ => continue,
+        };
         tracing::error!(chunk = %key, %segment, "chunk is damaged and set aside");
-        let dead = word.turned(ChunkState::Dead);
         found.segments[&segment].0.write_words(ordinal, &[dead])?;
         survey.named(at, &key, bytes);
         let burial = Burial {

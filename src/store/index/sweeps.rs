@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::rows::{Owed, RowKey, decode, parse_key, segment_of, tenant_prefix};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Owed, RowKey, decode, parse_key, seal, segment_of, tenant_prefix, unseal};
 use super::{IndexFault, Tables};
 use crate::model::{ChunkKey, SessionKey, TenantId, Timestamp};
 use crate::store::layout::SegmentId;
+use crate::store::record;
+
+const VERSION: u8 = 1;
 
 /// What the index knows of a chunk at a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub segment: SegmentId,
     pub ordinal: u32,
@@ -32,6 +37,13 @@ impl Ages {
         let (low, high) = self.span.unwrap_or((oldest, newest));
         self.span = Some((low.min(oldest), high.max(newest)));
     }
+}
+
+fn name_row(segment: SegmentId, ordinal: u32) -> [u8; 8] {
+    let mut row = [0; 8];
+    row[..4].copy_from_slice(&segment.0.to_be_bytes());
+    row[4..].copy_from_slice(&ordinal.to_be_bytes());
+    row
 }
 
 impl Tables {
@@ -58,9 +70,21 @@ impl Tables {
         Ok(enclosed.sum())
     }
 
-    /// The keys and sizes of owed chunks at these places, as far as the index knows them.
-    pub fn names_of(&self, places: &BTreeSet<(SegmentId, u32)>) -> Result<Vec<Named>, IndexFault> {
+    /// The keys and sizes of owed chunks at these places, as far as the index knows them. They stay known through a
+    /// rebuild, and are durable when this returns.
+    pub fn keep_names_of(
+        &self,
+        places: &BTreeSet<(SegmentId, u32)>,
+    ) -> Result<Vec<Named>, IndexFault> {
         let mut names = Vec::new();
+        for &(segment, ordinal) in places {
+            let row = name_row(segment, ordinal);
+            if let Some(value) = self.names.get(row)? {
+                let named = unseal(&value)
+                    .and_then(|body| record::decode(VERSION, body, record::RECORD_MAX).ok());
+                names.extend::<Option<Named>>(named);
+            }
+        }
         for item in self.owed.tree().iter() {
             let (key, value) = item?;
             let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
@@ -74,16 +98,34 @@ impl Tables {
                         session,
                         sequence: owed.sequence,
                     };
-                    names.push(Named {
+                    let named = Named {
                         segment,
                         ordinal: owed.ordinal,
                         key,
                         bytes: owed.bytes,
-                    });
+                    };
+                    let value = seal(record::encode(VERSION, &named, record::RECORD_MAX));
+                    self.names.insert(name_row(segment, owed.ordinal), value)?;
+                    names.push(named);
                 }
             }
         }
+        self.sync()?;
         Ok(names)
+    }
+
+    pub(super) fn forget_names(
+        &self,
+        present: impl Fn(SegmentId) -> bool,
+    ) -> Result<(), IndexFault> {
+        for row in self.names.iter().keys() {
+            let row = row?;
+            let segment = row.first_chunk::<4>().map(|id| u32::from_be_bytes(*id));
+            if !segment.is_some_and(|id| present(SegmentId(id))) {
+                self.names.remove(row)?;
+            }
+        }
+        Ok(())
     }
 
     /// Owed chunks of all tenants.

@@ -6,6 +6,7 @@
 //! | `seen` | packed row | digests of everything accepted |
 //! | `retry` | session, sequence | deadline and history of a live chunk that failed |
 //! | `purged` | session, sequence | nothing |
+//! | `names` | segment, ordinal | a chunk whose frame lost its name, until its burial tells it |
 //! | `meta` | `clean` | the mark of the clean close this index belongs to |
 
 use std::fs::File;
@@ -109,6 +110,7 @@ pub struct Tables {
     seen: Rows<Seen>,
     retry: sled::Tree,
     purged: sled::Tree,
+    pub(super) names: sled::Tree,
     meta: sled::Tree,
     /// sled's flush is no sync: this handle on its file makes it one.
     file: File,
@@ -132,6 +134,7 @@ impl Tables {
             seen: Rows::new(db.open_tree("seen")?),
             retry: db.open_tree("retry")?,
             purged: db.open_tree("purged")?,
+            names: db.open_tree("names")?,
             meta: db.open_tree("meta")?,
             db,
             file,
@@ -339,6 +342,7 @@ impl Tables {
         present: impl Fn(SegmentId) -> bool,
     ) -> Result<(), IndexFault> {
         self.owed.clear()?;
+        self.forget_names(&present)?;
         self.seen.remove_segments(present)
     }
 
