@@ -79,7 +79,7 @@ fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
     if critical.clone().any(|finding| finding.what == "store") {
         codes.push(exit::STORAGE);
     }
-    if snapshot.total.dead.chunks > 0 || !snapshot.balance.balanced {
+    if snapshot.balance.dead > 0 || !snapshot.balance.balanced {
         codes.push(exit::LEFT);
     }
     if critical.any(|finding| finding.what.starts_with("tenant")) || online.iter().any(is_critical)
@@ -124,6 +124,11 @@ fn store_findings(snapshot: &Snapshot) -> Vec<Finding> {
             Level::Warning,
             format!("{dead}: worker dead list"),
         ));
+    }
+    if snapshot.balance.unreadable > 0 {
+        let chunks = crate::control::words::chunks(snapshot.balance.unreadable);
+        let text = format!("{chunks} cannot be read: worker fsck");
+        findings.push(bad("store", text));
     }
     for (tenant, view) in &snapshot.tenants {
         let level = match view.gate.state {

@@ -74,6 +74,9 @@ fn exit_code(report: &DrainReport) -> u8 {
 
 fn next(report: &DrainReport) -> &'static str {
     match report.outcome {
+        DrainOutcome::DeadLeft if report.tenants.values().all(|part| part.dead == 0) => {
+            "worker fsck"
+        }
         DrainOutcome::DeadLeft => "worker dead list",
         DrainOutcome::Blocked | DrainOutcome::Unreachable => "worker check --online",
         _ => "worker --stats",

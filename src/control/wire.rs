@@ -200,6 +200,9 @@ pub struct DrainReport {
     /// What became of recordings to fetch, where there were any; the outcome speaks of chunks alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recordings: BTreeMap<String, DrainedRecordings>,
+    /// Chunks of the store that cannot be read, not even their names.
+    #[serde(default, skip_serializing_if = "crate::model::is_zero")]
+    pub unreadable: u64,
 }
 
 /// One tenant's recordings in a drain.

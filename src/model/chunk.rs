@@ -1,6 +1,7 @@
 //! A chunk: one captured piece of a recording.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,18 @@ pub struct ChunkKey {
     pub tenant: TenantId,
     pub session: SessionId,
     pub sequence: u64,
+}
+
+impl SessionKey {
+    /// The keys of everything that the session can hold.
+    pub fn all_chunks(&self) -> RangeInclusive<ChunkKey> {
+        let at = |sequence| ChunkKey {
+            tenant: self.tenant.clone(),
+            session: self.session.clone(),
+            sequence,
+        };
+        at(0)..=at(u64::MAX)
+    }
 }
 
 impl ChunkKey {

@@ -18,7 +18,7 @@ pub use lifecycle::ChunkState;
 pub use recording::{RecordingCounts, RecordingFacts, RecordingState};
 pub use snapshot::{
     Balance, Count, Counts, DiskUse, GateState, GateView, HoldView, PaceView, Snapshot, TenantView,
-    TokenView, WorkersView,
+    TokenView, WorkersView, is_zero,
 };
 pub use time::{Timestamp, TimestampError};
 pub use token::{Generation, Token};

@@ -156,9 +156,16 @@ pub struct Balance {
     pub backlog: u64,
     pub dead: u64,
     pub purged: u64,
+    /// Those of the dead that nobody can name: `worker fsck` tells their places.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
     pub balanced: bool,
+}
+
+pub fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// `worker --stats --json`.

@@ -106,6 +106,7 @@ mod tests {
             tenants: BTreeMap::from([("acme".to_owned(), acme)]),
             handed_over: false,
             recordings: BTreeMap::new(),
+            unreadable: 0,
         }
     }
 

@@ -28,6 +28,15 @@ pub fn report_of(report: engine::DrainReport) -> DrainReport {
         tenants: tenants.collect(),
         handed_over: false,
         recordings: BTreeMap::new(),
+        unreadable: 0,
+    }
+}
+
+/// Damaged chunks without a name are no tenant's, and no drain that left them is done.
+pub fn tell_unreadable(report: &mut DrainReport, unreadable: u64) {
+    report.unreadable = unreadable;
+    if unreadable > 0 && report.outcome == DrainOutcome::Drained {
+        report.outcome = DrainOutcome::DeadLeft;
     }
 }
 
@@ -53,6 +62,7 @@ pub fn handed_over(
         tenants: BTreeMap::new(),
         handed_over: true,
         recordings: BTreeMap::new(),
+        unreadable: 0,
     };
     let mut now = BTreeMap::new();
     for (tenant, counts) in &view.tenants {

@@ -21,7 +21,7 @@ use crate::store::{Store, StoreError, StoreView};
 
 use super::check;
 use super::recordings;
-use super::report::{count_from, delivered, handed_over, report_of};
+use super::report::{count_from, delivered, handed_over, report_of, tell_unreadable};
 use super::slots::{Slots, Workshop, slots, tokens_in};
 use super::transports::transport;
 
@@ -176,6 +176,7 @@ impl Work {
             (report, recordings) = self.drain_both(settings, &since, &progress) => {
                 let mut report = report_of(report);
                 report.recordings = recordings;
+                tell_unreadable(&mut report, self.store.balance().unreadable);
                 if is_own {
                     count_from(&mut report, &before, &delivered(&self.store));
                 }

@@ -250,7 +250,8 @@ fn settle(
     {
         refuse_repeat(inner, &key, gathered.digest)?;
     }
-    let replaces = is_damaged(inner, &key);
+    let lost = inner.is_lost(&key);
+    let replaces = lost || is_damaged(inner, &key);
     let Gathered {
         inside,
         bytes,
@@ -285,6 +286,9 @@ fn settle(
     match answer.unwrap_or(Err(EnqueueError::Closing))? {
         Committed::Accepted(sequence) => {
             key.sequence = sequence;
+            if lost {
+                inner.is_given_again(&key);
+            }
             if replaces && let Err(error) = super::dead::purge_replaced(inner, &key) {
                 tracing::warn!(chunk = %key, %error, "replaced, and still listed as dead");
                 inner.owe_purge(key.clone());

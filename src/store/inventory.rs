@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::header::{HeaderFault, SegmentHeader};
+use super::header::{HeaderFault, Predecessor, SegmentHeader};
 use super::layout::SegmentId;
-use super::ledger::Ledger;
+use super::ledger::{Closed, Ledger};
 use super::segment::Segment;
 use super::types::Damage;
 use crate::disk::Disk;
@@ -16,6 +16,8 @@ pub struct Inventory {
     pub segments: BTreeMap<SegmentId, (Segment, SegmentHeader)>,
     pub solos: Vec<u64>,
     pub damage: Vec<Damage>,
+    /// Segments that should be there and are not, or whose header is gone.
+    pub gone: Vec<SegmentId>,
     /// Chunks in segments whose header is gone.
     pub unreadable: u64,
 }
@@ -30,6 +32,7 @@ pub fn inventory(
         segments: BTreeMap::new(),
         solos: Vec::new(),
         damage: Vec::new(),
+        gone: Vec::new(),
         unreadable: 0,
     };
     let mut headless = Vec::new();
@@ -70,28 +73,30 @@ fn next_segment(found: &Inventory, headless: &[SegmentId], ledger: &Ledger) -> S
 }
 
 fn account_for_the_missing(found: &mut Inventory, headless: &[SegmentId], ledger: &mut Ledger) {
-    let mut expected: BTreeMap<SegmentId, u32> = ledger
-        .closed
-        .iter()
-        .map(|(id, closed)| (*id, closed.chunks))
-        .collect();
+    let mut expected = ledger.closed.clone();
     for (_, header) in found.segments.values() {
         if let Some(predecessor) = header.predecessor {
-            expected.insert(predecessor.id, predecessor.chunks);
+            let Predecessor { id, chunks, end } = predecessor;
+            expected.insert(id, Closed { chunks, end });
         }
     }
     for id in headless {
-        let chunks = expected.get(id).copied().unwrap_or(0);
+        let closed = expected.get(id).copied();
+        // Its successor, which may be all that tells how many chunks it had, will go before it.
+        ledger.closed.extend(closed.map(|closed| (*id, closed)));
+        let chunks = closed.map_or(0, |closed| closed.chunks);
+        found.gone.push(*id);
         found.unreadable += u64::from(chunks);
         let reason = format!("both header copies are damaged; {chunks} chunks cannot be read");
         found.damage.push(Damage::at(id.file_name(), 0, reason));
     }
-    for (id, chunks) in expected {
+    for (id, Closed { chunks, .. }) in expected {
         let known = found.segments.contains_key(&id) || headless.contains(&id);
         if !known && !ledger.retired.contains(u64::from(id.0)) {
             tracing::error!(segment = %id, chunks, "segment is missing: its chunks are lost");
             let reason = format!("the segment is missing; its {chunks} chunks are lost");
             found.damage.push(Damage::at(id.file_name(), 0, reason));
+            found.gone.push(id);
             ledger.lost += u64::from(chunks);
             ledger.retired.insert(u64::from(id.0));
             ledger.closed.remove(&id);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::intervals::Intervals;
 use super::layout::SegmentId;
+use super::lost::Lost;
 use super::record;
 use super::running::Running;
 use super::tally::Tallies;
@@ -67,6 +68,8 @@ pub struct Ledger {
     pub next_segment: SegmentId,
     /// Chunks of segments that vanished without being retired.
     pub lost: u64,
+    /// Owed chunks of segments that are gone, as far as they can be named: they may be given again.
+    pub lost_chunks: Lost,
     pub sessions: Vec<SessionLine>,
     pub running: Running,
     /// The organisation that each tenant's token showed first, or that an operator confirmed.

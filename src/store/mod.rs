@@ -26,6 +26,7 @@ mod keeper;
 mod layout;
 mod lease;
 mod ledger;
+mod lost;
 mod mend;
 mod moving;
 mod notes;
@@ -321,6 +322,10 @@ impl Store {
 
     pub fn view(&self) -> StoreView {
         view::view(&self.inner)
+    }
+
+    pub fn balance(&self) -> crate::model::Balance {
+        view::balance(&self.inner)
     }
 
     /// Reads everything that is owed and says what does not read back.

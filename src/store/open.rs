@@ -15,6 +15,7 @@ use super::inner::{Inner, SegmentSlot, solo_name};
 use super::inventory::{Inventory, inventory};
 use super::layout::{FORMAT, Layout, SegmentId};
 use super::ledger::{Ledger, LedgerError};
+use super::lost;
 use super::mend;
 use super::queue::CommitQueue;
 use super::recover::Survey;
@@ -57,8 +58,15 @@ pub fn open(
     let (mut survey, mut notes) =
         mend::read_segments(&found, &ends, &ledger, disk.as_ref()).map_err(io_error)?;
     mended.append(&mut survey.mended);
-    remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey, &mut mended)
-        .map_err(io_error)?;
+    let are_lost = !ledger.lost_chunks.is_empty();
+    remove_orphan_solos(
+        (disk.as_ref(), &segments_dir),
+        &found,
+        &survey,
+        are_lost,
+        &mut mended,
+    )
+    .map_err(io_error)?;
     found.damage.extend(survey.damage.iter().cloned());
     if ledgers_lost {
         let reason = "both ledger files are damaged; written anew, without what was retired";
@@ -70,6 +78,8 @@ pub fn open(
     let arrivals = Arc::new(Arrivals::default());
     let opened = open_index(dir, &settings, &arrivals)
         .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
+    let place = (disk.as_ref(), dir);
+    lost::name(&opened.index, &mut found, &ends, &mut ledger, place).map_err(io_error)?;
     let index_fits = opened.clean_mark == Some(mark)
         && opened
             .index
@@ -264,14 +274,14 @@ fn header_error(dir: &Path, fault: HeaderFault) -> OpenError {
 }
 
 fn remove_orphan_solos(
-    disk: &dyn Disk,
-    dir: &Path,
+    (disk, dir): (&dyn Disk, &Path),
     found: &Inventory,
     survey: &Survey,
+    are_lost: bool,
     mended: &mut Vec<Damage>,
 ) -> io::Result<()> {
-    // While a segment cannot be read, nobody knows which files its chunks name.
-    if !found.damage.is_empty() || !survey.damage.is_empty() {
+    // While a segment cannot be read or is gone, nobody knows which files its chunks name.
+    if are_lost || !found.damage.is_empty() || !survey.damage.is_empty() {
         return Ok(());
     }
     for solo in found

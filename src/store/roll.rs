@@ -168,7 +168,12 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
         })
         .collect();
     drop(sessions);
+    let mut headless = std::mem::take(&mut ledger.closed);
     ledger.closed = closed(inner);
+    headless.retain(|id, _| {
+        !inner.segments().contains_key(id) && !ledger.retired.contains(id.0.into())
+    });
+    ledger.closed.append(&mut headless);
     ledger.next_number = inner.next_number.load(Ordering::Relaxed);
     ledger.edition += 1;
     // Nobody who wants to count waits for the disk.

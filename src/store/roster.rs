@@ -9,7 +9,7 @@ use super::record::Note;
 use super::roll::write_ledger;
 use super::sessions::SessionState;
 use super::types::{Ending, Promotion, SessionFilter, SessionList, SessionSummary};
-use crate::model::{ChunkKey, SessionKey, Timestamp};
+use crate::model::{SessionKey, Timestamp};
 
 /// A session of which something was accepted ends once.
 pub fn end(inner: &Inner, session: &SessionKey, at: Timestamp) -> Result<Ending, StoreError> {
@@ -109,7 +109,7 @@ fn summary(inner: &Inner, key: SessionKey, state: &SessionState) -> SessionSumma
     SessionSummary {
         accepted: state.accepted.ranges().collect(),
         owed: state.owed,
-        dead: dead_of(inner, &key),
+        dead: dead_of(inner, &key) + inner.lost_of(&key),
         purged: purged.unwrap_or(0),
         leased: state.leased > 0,
         promoted: state.promoted,
@@ -120,11 +120,6 @@ fn summary(inner: &Inner, key: SessionKey, state: &SessionState) -> SessionSumma
 }
 
 fn dead_of(inner: &Inner, session: &SessionKey) -> u64 {
-    let at = |sequence| ChunkKey {
-        tenant: session.tenant.clone(),
-        session: session.session.clone(),
-        sequence,
-    };
     let notes = inner.notes();
-    notes.burials.range(at(0)..=at(u64::MAX)).count() as u64
+    notes.burials.range(session.all_chunks()).count() as u64
 }

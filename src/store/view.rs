@@ -146,6 +146,7 @@ pub fn balance(inner: &Inner) -> Balance {
         backlog,
         dead,
         purged: sum.purged.chunks,
+        unreadable,
         lost: (lost > 0).then_some(lost),
         balanced: enqueued == sum.delivered.chunks + backlog + dead + sum.purged.chunks,
     }

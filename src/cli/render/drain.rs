@@ -74,8 +74,15 @@ pub fn drain_line(report: &DrainReport, now: Timestamp) -> String {
     if dead > 0 {
         let _ = write!(text, "; {} died", words::chunks(dead));
     }
+    if report.unreadable > 0 {
+        let _ = write!(text, "; {} unreadable", words::chunks(report.unreadable));
+    }
     let timed = left.iter().any(|(_, part)| part.until.is_some());
-    let _ = write!(text, ". Exit {code}: {}", advice(report.outcome, timed));
+    let advice = match report.outcome {
+        DrainOutcome::DeadLeft if dead == 0 && report.unreadable > 0 => "worker fsck says where",
+        outcome => advice(outcome, timed),
+    };
+    let _ = write!(text, ". Exit {code}: {advice}");
     text
 }
 
@@ -157,6 +164,7 @@ mod tests {
             tenants: BTreeMap::new(),
             handed_over: false,
             recordings: BTreeMap::new(),
+            unreadable: 0,
         };
         for (tenant, part) in parts {
             report.delivered.add(part.delivered);
@@ -168,6 +176,16 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::parse("2026-03-01T12:00:00Z").unwrap()
+    }
+
+    #[test]
+    fn chunks_that_cannot_be_read_are_told_and_sent_to_fsck() {
+        let mut report = report(DrainOutcome::DeadLeft, vec![]);
+        report.unreadable = 40;
+        assert_eq!(
+            drain_line(&report, now()),
+            "drain ended: 0 chunks left; 40 chunks unreadable. Exit 65: worker fsck says where"
+        );
     }
 
     #[test]

@@ -164,8 +164,12 @@ pub fn balance_line(balance: &Balance) -> String {
     let lost = balance.lost.map_or_else(String::new, |lost| {
         format!(" + {} lost", words::count(lost))
     });
+    let unreadable = match balance.unreadable {
+        0 => String::new(),
+        chunks => format!(" ({} unreadable)", words::count(chunks)),
+    };
     format!(
-        "{} enqueued {} {} delivered + {} waiting + {} dead + {} purged{lost}",
+        "{} enqueued {} {} delivered + {} waiting + {} dead{unreadable} + {} purged{lost}",
         words::count(balance.enqueued),
         if balance.balanced { "=" } else { "≠" },
         words::count(balance.delivered),
@@ -176,7 +180,7 @@ pub fn balance_line(balance: &Balance) -> String {
 }
 
 fn next_after_stats(snapshot: &Snapshot) -> String {
-    if !snapshot.balance.balanced {
+    if !snapshot.balance.balanced || snapshot.balance.unreadable > 0 {
         return "worker fsck".to_owned();
     }
     let blocked = snapshot

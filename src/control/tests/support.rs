@@ -97,6 +97,7 @@ impl Running for Fake {
             tenants: BTreeMap::new(),
             handed_over: false,
             recordings: BTreeMap::new(),
+            unreadable: 0,
         };
         Box::pin(std::future::ready(report))
     }

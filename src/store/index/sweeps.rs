@@ -128,6 +128,33 @@ impl Tables {
         Ok(())
     }
 
+    /// Owed chunks in these segments.
+    pub fn owed_in(
+        &self,
+        segments: &BTreeSet<SegmentId>,
+    ) -> Result<Vec<(ChunkKey, SegmentId)>, IndexFault> {
+        let mut chunks = Vec::new();
+        for item in self.owed.tree().iter() {
+            let (key, value) = item?;
+            let Some(segment) = segment_of(&key).filter(|id| segments.contains(id)) else {
+                continue;
+            };
+            let Some((SessionKey { tenant, session }, _, _)) = parse_key(&key) else {
+                continue;
+            };
+            for owed in decode::<Owed>(&key, &value)? {
+                let (tenant, session, sequence) = (tenant.clone(), session.clone(), owed.sequence);
+                let key = ChunkKey {
+                    tenant,
+                    session,
+                    sequence,
+                };
+                chunks.push((key, segment));
+            }
+        }
+        Ok(chunks)
+    }
+
     /// Owed chunks of all tenants.
     pub fn owed_count(&self) -> Result<u64, IndexFault> {
         let mut count = 0;

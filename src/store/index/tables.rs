@@ -281,6 +281,19 @@ impl Tables {
         Ok(found.map(|(_, seen)| Digest(seen.digest)))
     }
 
+    /// From now on nobody can tell whether these were given before.
+    pub fn forget_digests(&mut self, keys: &[ChunkKey]) -> Result<(), IndexFault> {
+        let mut rows = Vec::new();
+        for key in keys {
+            let found = self.seen.find(&key.session_key(), key.sequence)?;
+            rows.extend(found.map(|(row, seen)| (row, seen.sequence)));
+        }
+        for (row, sequence) in rows {
+            self.seen.remove(&row, sequence)?;
+        }
+        self.seen.apply()
+    }
+
     /// The last remembered digests of a session, highest sequence first.
     pub fn last_digests(
         &self,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 use super::support::{Fixture, drain, failure, new_chunk, payload_of, session, settings};
 use crate::clock::SystemClock;
 use crate::disk::simulated::SimulatedDisk;
-use crate::model::{DeadReason, GapReason};
+use crate::model::{ChunkState, DeadReason, GapReason};
 use crate::sabotage::{Sabotage, Sabotaged};
 use crate::store::frame::{self, HEADER, Kind};
 use crate::store::segment::NewFrame;
@@ -468,6 +468,68 @@ fn a_chunk_that_was_damaged_while_the_store_was_closed_keeps_its_name_and_can_be
             .next()
             .is_none()
     );
+}
+
+/// They were answered as known and delivered once, whereupon a producer removes its file.
+#[test]
+fn chunks_of_a_segment_that_is_gone_are_named_and_taken_again_and_what_was_delivered_stays_so() {
+    for (removed, left) in [(true, 1), (false, 3)] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        for sequence in 0..3 {
+            fixture.put(&store, "s1", sequence).unwrap();
+        }
+        store.lease(&session("s1")).unwrap().unwrap().ack().unwrap();
+        let path = store
+            .inner
+            .segments()
+            .values()
+            .next()
+            .unwrap()
+            .segment
+            .path
+            .clone();
+        store.close().unwrap();
+        if removed {
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 * 4096], 0).unwrap();
+        }
+        let store = fixture.open();
+        let report = store.fsck().unwrap();
+        let named: Vec<_> = report.damaged.iter().filter_map(|it| it.sequence).collect();
+        assert_eq!(named, [1, 2]);
+        store.close().unwrap();
+        // Ends like a killed process, before any ledger tells of what was given again.
+        let ledgers = ["ledger.a", "ledger.b"].map(|name| fixture.dir().join(name));
+        let older = ledgers.each_ref().map(|path| std::fs::read(path).unwrap());
+        let store = fixture.open();
+        let outcome = |store: &Store, sequence| fixture.put(store, "s1", sequence).unwrap().outcome;
+        assert_eq!(outcome(&store, 0), Outcome::Known(ChunkState::Delivered));
+        assert_eq!(outcome(&store, 1), Outcome::Accepted);
+        assert_eq!(outcome(&store, 1), Outcome::Known(ChunkState::Live));
+        store.abandon();
+        for (path, bytes) in ledgers.iter().zip(older) {
+            std::fs::write(path, bytes).unwrap();
+        }
+        let store = fixture.open();
+        assert_eq!(outcome(&store, 1), Outcome::Known(ChunkState::Live));
+        assert_eq!(outcome(&store, 2), Outcome::Accepted);
+        let gone = |store: &Store| {
+            let balance = store.view().balance;
+            balance.lost.unwrap_or(0) + balance.dead
+        };
+        assert_eq!(gone(&store), left);
+        store.close().unwrap();
+        let store = fixture.open();
+        assert_eq!(gone(&store), left);
+        assert_eq!(
+            drain(&store, "s1"),
+            [1, 2].map(|n| (n, payload_of("s1", n)))
+        );
+        store.close().unwrap();
+    }
 }
 
 /// A host without a service calls `enqueue` once a chunk: a segment each would be thousands a day.

@@ -140,7 +140,13 @@ const CASES: [Case; 15] = [
                 .iter()
                 .for_each(|at| flip(&dir.join(&o.segment), *at as usize))
         },
-        damaged: &[("-", "both header copies are damaged; 6 chunks")],
+        damaged: &[
+            ("-", "both header copies are damaged; 6 chunks"),
+            ("s1/2", "lost with its segment"),
+            ("s1/3", "lost with its segment"),
+            ("s1/4", "lost with its segment"),
+            ("s2/0", "lost with its segment"),
+        ],
         repaired: &[],
         left: [0, 0],
     },
@@ -210,7 +216,13 @@ const CASES: [Case; 15] = [
     Case {
         name: "a segment that is gone",
         plant: |o, dir| fs::remove_file(dir.join(&o.segment)).unwrap(),
-        damaged: &[("-", "the segment is missing; its 6 chunks are lost")],
+        damaged: &[
+            ("-", "the segment is missing; its 6 chunks are lost"),
+            ("s1/2", "lost with its segment"),
+            ("s1/3", "lost with its segment"),
+            ("s1/4", "lost with its segment"),
+            ("s2/0", "lost with its segment"),
+        ],
         repaired: &[],
         left: [0, 0],
     },
