@@ -69,7 +69,7 @@ fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
         None => "its client".to_owned(),
     };
     if auth::needs_user(&record.message) {
-        let (reason, remedy) = auth::user_needed(&name, answer);
+        let (reason, remedy) = auth::user_needed(&name, answer, None);
         return Words::new(reason, remedy);
     }
     match &record.missing {
@@ -164,7 +164,7 @@ mod tests {
             words.line(),
             "the platform wants a token that acts for a user, and that of its client is a service token \
              (403 missing.permissions: This request requires a user context.). \
-             Configure grant = \"jwt_bearer\" or \"refresh_token\", or such a [auth.fallback]"
+             Configure grant = \"jwt_bearer\" or \"refresh_token\""
         );
     }
 

@@ -151,8 +151,7 @@ impl Archive {
         now >= recording.created.saturating_add(millis(self.rules.delay))
     }
 
-    /// Whether this token may see it, now that it is so old.
-    /// For a token with these scopes, that may speak for a user.
+    /// Whether a token with these scopes, that may speak for a user, may see it, now that it is so old.
     fn is_open(
         &self,
         recording: &Recording,
@@ -253,7 +252,9 @@ pub(super) fn answer(world: &mut World, question: &Question, now: Duration) -> R
         return unauthorized(&standing);
     };
     let token = question.token.as_deref();
-    let mut reply = within_rights(world, name, scopes)
+    let rights = &world.tenants[name].settings.rights;
+    let mut reply = (rights.may_fetch(user.is_some()))
+        .and_then(|()| within_rights(world, name, scopes))
         .and_then(|()| within_quota(world, name, token, now))
         .and_then(|()| match &question.id {
             Some(id) => one(world, name, id, (scopes, user.is_some()), question.wall),
