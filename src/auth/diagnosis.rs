@@ -140,14 +140,18 @@ impl Diagnosis {
     }
 
     /// Why a token is not used though nobody refused it: it shows organisations, and not the one that was stated or pinned.
-    pub fn of_organization(shown: &str, wanted: &str, about: &About) -> Self {
+    /// `unused`: it never was.
+    pub fn of_organization(shown: &str, wanted: &str, unused: bool, about: &About) -> Self {
         let whom = match about.audience.as_str() {
             "" => about.client(),
             audience => format!("{} and audience {audience}", about.client()),
         };
         let (what, remedy) = other_organization(shown, wanted, &whom);
         Self {
-            what: format!("{what}; nothing was sent"),
+            what: match unused {
+                true => format!("{what}; nothing was sent"),
+                false => what,
+            },
             ..Self::blocked(remedy)
         }
     }

@@ -8,6 +8,7 @@ mod issue;
 mod terms;
 mod told;
 mod trouble;
+mod whose;
 
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ pub use terms::{
     Answer, Flight, Mint, Moment, Phase, RefreshPolicy, Rejected, Rules, Standing, Wanted,
 };
 
-use super::claims::Claims;
 use super::diagnosis::{Circumstance, Diagnosis};
 use super::grant::{About, Minted, UNTIL_REFUSED};
 use super::refusals::{self, Finding, Refusals};
@@ -131,17 +131,6 @@ impl SlotState {
             .take_if(|trouble| trouble.origin == Origin::Mint);
         self.phase = Phase::Valid;
         Some(generation)
-    }
-
-    /// What is wrong with a token for this slot whatever it opens: it belongs to another organisation. The first one that is
-    /// shown is held to from then on.
-    pub fn stranger(&mut self, claims: &Claims) -> Option<Diagnosis> {
-        let Some(wanted) = &self.rules.organization else {
-            self.rules.organization.clone_from(&claims.organization);
-            return None;
-        };
-        let excluded = claims.excludes(wanted);
-        excluded.then(|| Diagnosis::of_organization(&claims.shown(), wanted, &self.about))
     }
 
     /// The exchange endpoint does not take the token of `generation`. Whether a younger one may come.

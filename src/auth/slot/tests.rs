@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use super::*;
+use crate::auth::Claims;
 use crate::auth::grant::{MintFailure, Refusal};
 use crate::model::{FailureClass, FailureRecord, Timestamp};
 
@@ -883,10 +884,53 @@ fn the_organisation_that_is_stated_or_seen_first_is_held_to() {
         let mut bench = Bench::new(rules);
         let mut last = false;
         for claims in &shown {
-            last = bench.slot.stranger(claims).is_some();
+            last = bench.slot.stranger(claims, true).is_some();
         }
         assert_eq!(last, stranger, "{stated:?} {shown:?}");
     }
+}
+
+/// Seen: a check found a token of another organisation while the gate was open and chunks went out with it.
+#[test]
+fn what_the_platform_says_of_a_live_token_pins_and_blocks_like_what_it_shows() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Mints(3600)]);
+    let at = bench.at();
+    assert!(!bench.slot.asks_whose(&Claims::default()));
+    assert!(
+        !bench.slot.told(Generation(1), "org-a", at),
+        "the first seen"
+    );
+    assert_eq!(bench.slot.organization(), Some("org-a"));
+    assert!(bench.slot.asks_whose(&Claims::default()), "it is told here");
+    assert!(!bench.slot.asks_whose(&claims("org-a", &[])));
+    for event in [
+        RejectOnly("s1"),
+        RejectOnly("s1"),
+        Pass(60),
+        Want,
+        Mints(3600),
+    ] {
+        bench.meet(event);
+    }
+    let (newest, at) = (bench.slot.generation(), bench.at());
+    assert!(
+        !bench.slot.told(Generation(1), "org-b", at),
+        "of an old one"
+    );
+    assert!(bench.slot.told(newest, "org-b", at));
+    let hold = bench.slot.hold(bench.now).expect("it is blocked");
+    assert_eq!(
+        hold.reason,
+        "its token belongs to organisation org-b, not org-a"
+    );
+    assert!(hold.remedy.contains("organization = \"org-b\""));
+    bench.meet(Want);
+    assert_eq!(bench.said, "held Blocked");
+    // The next token is looked at like any.
+    for event in [Resume, Want, Mints(3600), Want] {
+        bench.meet(event);
+    }
+    assert!(bench.said.starts_with("use"), "{}", bench.said);
 }
 
 #[test]
