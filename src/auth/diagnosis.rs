@@ -57,18 +57,26 @@ pub struct Refused<'a> {
 }
 
 impl Circumstance {
-    /// For the log: why another token is minted.
+    /// Why another token is minted.
     pub fn sentence(self) -> String {
         match self {
             Self::Fresh => "a fresh token was refused".to_owned(),
-            Self::Expired => "its token expired".to_owned(),
+            older => format!("its token {}", older.fate().unwrap_or_default()),
+        }
+    }
+
+    /// What became of a token that was not fresh.
+    pub fn fate(self) -> Option<String> {
+        Some(match self {
+            Self::Fresh => return None,
+            Self::Expired => "expired".to_owned(),
             Self::RevokedEarly { age, life } => format!(
-                "its token was revoked early, {} into a stated life of {}",
+                "was revoked early, perhaps by an idle timeout, {} into a stated life of {}",
                 span(age),
                 span(life)
             ),
-            Self::Ended { age } => format!("its token ended after {} of use", span(age)),
-        }
+            Self::Ended { age } => format!("ended after {} of use", span(age)),
+        })
     }
 }
 

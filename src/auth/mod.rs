@@ -145,6 +145,12 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
+    /// What became of the token of `generation`, if a platform refuses it now: what stands behind `its token`. `None` where it
+    /// was fresh, or is not the newest.
+    fn fate(&self, _generation: Generation) -> Option<String> {
+        None
+    }
+
     /// The platform says whose the token of `generation` is. The hold that follows where the slot wants those of another
     /// organisation; from then on tokens that do not show it are asked about.
     fn told(&self, _generation: Generation, _organization: &str) -> Option<CredentialHold> {

@@ -117,8 +117,11 @@ impl SlotState {
         };
         let generation = Generation(self.generation().0 + 1);
         let until_refresh = life.saturating_sub(refresh::lead(life, at.draw));
+        let token = Token::from_secret(minted.access_token, generation);
+        let before = self.newest.as_ref();
+        let ended_after = before.and_then(|issue| issue.ended_before(&token));
         self.newest = Some(Issue {
-            token: Token::from_secret(minted.access_token, generation),
+            token,
             minted_at: at.now,
             life,
             refresh_at: at.now.saturating_add(until_refresh),
@@ -126,6 +129,7 @@ impl SlotState {
             scopes: minted.scopes,
             claims: minted.claims,
             proven: false,
+            ended_after,
         });
         self.trouble
             .take_if(|trouble| trouble.origin == Origin::Mint);
@@ -177,7 +181,7 @@ impl SlotState {
             seen: None,
             abandon: false,
         };
-        let Some(issue) = &self.newest else {
+        let Some(issue) = &mut self.newest else {
             return stale;
         };
         if issue.token.generation != rejection.generation
@@ -186,6 +190,9 @@ impl SlotState {
             return stale;
         }
         let seen = issue.circumstance(at.now);
+        if let Circumstance::Ended { age } = seen {
+            issue.ended_after = Some(age);
+        }
         let finding = if self.rules.retry_on_401 {
             self.refusals.judge(refusals::Refused {
                 session: &rejection.session,
@@ -260,6 +267,7 @@ impl SlotState {
             return false;
         }
         issue.proven = true;
+        issue.ended_after = None;
         self.refusals.prove();
         if matches!(self.phase, Phase::Waiting | Phase::Blocked) {
             return false;

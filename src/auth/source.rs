@@ -163,6 +163,13 @@ impl TokenSource for Slot {
         self.inner.lock().slot.organization().map(str::to_owned)
     }
 
+    fn fate(&self, generation: Generation) -> Option<String> {
+        self.inner
+            .lock()
+            .slot
+            .fate(generation, self.inner.clock.now())
+    }
+
     fn told(&self, generation: Generation, organization: &str) -> Option<CredentialHold> {
         self.inner.told(generation, organization)
     }

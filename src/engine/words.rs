@@ -101,6 +101,16 @@ fn granted(client: &Client, missing: &String) -> String {
     }
 }
 
+/// A 401 with what became of the token, where that is known: `Invalid login credentials (its token expired)`.
+pub fn add_fate(record: &mut FailureRecord, fate: Option<String>) {
+    let Some(fate) = fate else { return };
+    let said = record.message.trim_end_matches('.');
+    record.message = match said {
+        "" => format!("its token {fate}"),
+        said => format!("{said} (its token {fate})"),
+    };
+}
+
 /// Status, code and message, as far as there are any.
 pub fn answer(record: &FailureRecord) -> String {
     let status = record.status.map(|status| status.to_string());
@@ -199,6 +209,19 @@ mod tests {
                 words.reason
             );
         }
+    }
+
+    #[test]
+    fn a_401_says_what_became_of_the_token() {
+        let mut record = record(FailureClass::Unauthorized);
+        record.message = "Invalid login credentials.".into();
+        add_fate(&mut record, None);
+        assert_eq!(record.message, "Invalid login credentials.");
+        add_fate(&mut record, Some("expired".into()));
+        assert_eq!(
+            record.message,
+            "Invalid login credentials (its token expired)"
+        );
     }
 
     #[test]

@@ -41,14 +41,15 @@ async fn looked(slot: &Arc<dyn TokenSource>, mint: &Mint, tenant: &Tenant) -> Lo
     if let Some(lack) = lacking(mint.grant.scopes(), slot.granted_scopes().as_deref(), &whom) {
         return Err((Level::Critical, lack));
     }
-    let organization = accepted(slot, tenant, token).await?;
+    let (organization, before) = accepted(slot, tenant, token).await?;
     let life = slot.view().expires_in_s.map(Duration::from_secs);
     let life = life.map_or_else(String::new, |life| {
         format!(", valid for {}", words::span(life))
     });
     let whose = organization.or_else(|| slot.organization());
     let whose = whose.map_or_else(String::new, |name| format!(", of organisation {name}"));
-    Ok(format!("had{life}{whose}"))
+    let before = before.map_or_else(String::new, |fate| format!("; the one before {fate}"));
+    Ok(format!("had{life}{whose}{before}"))
 }
 
 fn held(hold: CredentialHold) -> (Level, String) {
@@ -61,12 +62,12 @@ fn held(hold: CredentialHold) -> (Level, String) {
 }
 
 /// The organisation that the platform names, which the slot is told: what is found here and what is done there are one. A token may have died unnoticed, so a refused one is given up and its
-/// successor has the last word.
+/// successor has the last word. With it, what became of the refused one.
 async fn accepted(
     slot: &Arc<dyn TokenSource>,
     tenant: &Tenant,
     token: Token,
-) -> Result<Option<String>, (Level, String)> {
+) -> Result<(Option<String>, Option<String>), (Level, String)> {
     let reach = tenant
         .http
         .reach()
@@ -75,6 +76,9 @@ async fn accepted(
     let ask = async |token: &Token| owner(&reach, place, token, SystemClock.wall()).await;
     let mut generation = token.generation;
     let mut told = ask(&token).await;
+    let fate = slot
+        .fate(token.generation)
+        .filter(|_| is_unauthorized(&told));
     if is_unauthorized(&told) && slot.invalidate(token.generation) {
         let younger = slot.token().await.map_err(held)?;
         generation = younger.generation;
@@ -85,10 +89,10 @@ async fn accepted(
             let name = organization.as_deref();
             match name.and_then(|name| slot.told(generation, name)) {
                 Some(hold) => Err(held(hold)),
-                None => Ok(organization),
+                None => Ok((organization, fate)),
             }
         }
-        Owner::Silent => Ok(None),
+        Owner::Silent => Ok((None, fate)),
         Owner::Unreachable(cause) => Err((
             Level::Critical,
             format!(

@@ -24,11 +24,19 @@ pub(super) struct Issue {
     pub(super) claims: Claims,
     /// Some delivery used it.
     pub(super) proven: bool,
+    /// It was refused after so long, and nobody has had another since: a file gives the same token again.
+    pub(super) ended_after: Option<Duration>,
 }
 
 impl Issue {
     pub(super) fn expires_at(&self) -> Instant {
         self.minted_at.saturating_add(self.life)
+    }
+
+    /// What `token` takes over from this one, if it is the same.
+    pub(super) fn ended_before(&self, token: &Token) -> Option<Duration> {
+        self.ended_after
+            .filter(|_| self.token.expose() == token.expose())
     }
 
     /// `None`: nobody stated its end.
@@ -38,6 +46,9 @@ impl Issue {
 
     pub(super) fn circumstance(&self, now: Instant) -> Circumstance {
         let age = now.since(self.minted_at);
+        if let Some(age) = self.ended_after {
+            return Circumstance::Ended { age };
+        }
         if self.life == UNTIL_REFUSED {
             return if self.proven {
                 Circumstance::Ended { age }

@@ -739,7 +739,7 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
     let hold = bench.slot.hold(bench.now).unwrap();
     assert_eq!(
         hold.reason,
-        "its token was revoked early, 15 min into a stated life of 24 h \
+        "its token was revoked early, perhaps by an idle timeout, 15 min into a stated life of 24 h \
          (401 bad.credentials: Invalid login credentials) and retry_on_401 is false"
     );
     assert_eq!(
@@ -1007,4 +1007,43 @@ fn a_static_token_that_never_worked_for_one_session_is_judged_by_the_next() {
     assert_eq!(bench.said, "use 1", "the others are served");
     bench.meet(Reject("s2"));
     assert_eq!(bench.said, "Blocked");
+}
+
+/// Seen: the second refusal of a token in a file had forgotten that it had worked, and for how long.
+#[test]
+fn a_token_that_a_file_gives_again_is_still_one_that_ended() {
+    let rules = Rules {
+        is_static: true,
+        ..Rules::default()
+    };
+    let mut bench = Bench::after(rules, &[Want]);
+    let give = |bench: &mut Bench, secret: &str| {
+        let minted = Minted {
+            access_token: SecretString::from(secret),
+            lifetime: UNTIL_REFUSED,
+            scopes: None,
+            claims: Claims::default(),
+        };
+        let (flight, at) = (bench.flight(), bench.at());
+        bench.slot.minted(flight, minted, bench.now, at).unwrap()
+    };
+    let after = secs(60);
+    give(&mut bench, "canary-1");
+    for event in [
+        Accept("s1"),
+        Pass(after.as_secs()),
+        Reject("s1"),
+        Pass(900),
+        Want,
+    ] {
+        bench.meet(event);
+    }
+    let again = give(&mut bench, "canary-1");
+    let fate = bench.slot.fate(again, bench.now);
+    assert_eq!(fate.as_deref(), Some("ended after 1 min of use"));
+    for event in [Reject("s1"), Pass(900), Want] {
+        bench.meet(event);
+    }
+    let newer = give(&mut bench, "canary-2");
+    assert_eq!(bench.slot.fate(newer, bench.now), None, "another token");
 }

@@ -14,7 +14,7 @@ use crate::auth::needs_user;
 use crate::engine::gate::{Moment, Trial};
 use crate::engine::hold::HoldKind;
 use crate::engine::pace::SOON;
-use crate::engine::words::Client;
+use crate::engine::words::{Client, add_fate};
 use crate::model::{
     FailureClass, FailureRecord, Missing, RecordingId, SessionId, SessionKey, Timestamp, Token,
 };
@@ -151,7 +151,11 @@ impl Case {
         let unauthorized = record.class == FailureClass::Unauthorized;
         let credential = unauthorized.then(|| {
             let alone = is_alone(lane, shared);
-            fallback::reject(source, as_session(lane, sent), &sent.token, &record, alone)
+            let fate = source.fate(sent.token.generation);
+            let session = as_session(lane, sent);
+            let credential = fallback::reject(source, session, &sent.token, &record, alone);
+            add_fate(&mut record, fate);
+            credential
         });
         let purview = match record.class {
             FailureClass::PurviewPending => purview(lane, sent, &mut record),
