@@ -89,6 +89,7 @@ fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
     let news: Vec<_> = online
         .into_iter()
         .filter(|finding| !is_told(finding, &of_store))
+        .map(|finding| with_limits(finding, &snapshot))
         .collect();
     findings.extend(of_store);
     findings.extend(fit_findings(&config, &snapshot));
@@ -105,6 +106,22 @@ fn is_told(online: &Finding, of_store: &[Finding]) -> bool {
                 && gate.level >= online.level
                 && unnumbered(&gate.message).contains(&unnumbered(&online.message))
         })
+}
+
+/// A good token, with what no question about it can tell: rights show at an upload, and this tenant has had none.
+fn with_limits(mut finding: Finding, snapshot: &Snapshot) -> Finding {
+    let tenant = finding.what.strip_prefix("tenant ");
+    let tenant = tenant.and_then(|what| what.strip_suffix(": token"));
+    let view = tenant.and_then(|tenant| snapshot.tenants.get(tenant));
+    let unseen = view.is_some_and(|view| {
+        view.counts.delivered.chunks == 0 && view.gate.state == GateState::Open
+    });
+    if unseen && finding.level == Level::Ok {
+        finding
+            .message
+            .push_str("; its rights to upload show at the first chunk");
+    }
+    finding
 }
 
 /// Without its numbers, for spans that grew between two looks.

@@ -448,13 +448,39 @@ fn a_check_asks_the_platform_what_it_thinks_of_the_token() {
     }
     let told = checked(&site);
     for sentence in [
-        "tenant acme: token: had, valid for 59 min, of organisation org-acme\n".to_owned(),
+        "tenant acme: token: had, valid for 59 min, of organisation org-acme; its rights to upload show at the first chunk\n".to_owned(),
         format!("tenant globex: token: the platform refuses tokens fresh from {url}/oauth/token (401 bad.credentials: Invalid login credentials). Check that token_url and api_url belong to one region and organisation, and that client client-globex is active\n"),
         format!("tenant initech: token: had, and the platform at {nobody} is unreachable (Connection refused"),
         "its token belongs to organisation org-t4, not org-wanted; nothing was sent. Check client client-t4; if org-t4 is right, set organization = \"org-t4\"\n".to_owned(),
     ] {
         assert!(told.contains(&sentence), "{sentence}\nin\n{told}");
     }
+}
+
+/// Seen: the platform's "Invalid login credentials" was all that was left of it, and the check called it fine.
+#[test]
+fn a_token_that_died_early_is_told_of_after_it_was_replaced() {
+    let site = Site::granted("client_credentials", 1, "1h");
+    let run = site.run();
+    let fate = "was revoked early, perhaps by an idle timeout, ";
+    let delivered = |count| {
+        site.enqueue("acme", "s1", count - 1);
+        site.wait_stats("the chunk", |told| told.balance("delivered") == count);
+    };
+    delivered(1);
+    site.sandbox.tenant("acme", json!({"revoke": true}));
+    let told = checked(&site);
+    let before = format!("of organisation org-acme; the one before {fate}");
+    assert!(told.contains(&before), "{told}");
+    assert!(!told.contains("its rights to upload"), "{told}");
+    delivered(2);
+    site.sandbox.tenant("acme", json!({"revoke": true}));
+    delivered(3);
+    let why = site.worker(&["why", "acme"]).out;
+    assert!(why.contains(&format!("(its token {fate}")), "{why}");
+    run.terminate();
+    run.wait().expect(0);
+    site.assert_all_delivered(3);
 }
 
 #[test]
