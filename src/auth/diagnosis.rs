@@ -31,6 +31,9 @@ pub struct Diagnosis {
     pub record: Option<FailureRecord>,
 }
 
+/// The shortest idle timeout in the field: an unused token older than that may have died of it.
+pub const SHORTEST_IDLE: Duration = Duration::from_secs(5 * 60);
+
 /// What the platform refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circumstance {
@@ -70,11 +73,14 @@ impl Circumstance {
         Some(match self {
             Self::Fresh => return None,
             Self::Expired => "expired".to_owned(),
-            Self::RevokedEarly { age, life } => format!(
-                "was revoked early, perhaps by an idle timeout, {} into a stated life of {}",
-                span(age),
-                span(life)
-            ),
+            Self::RevokedEarly { age, life } => {
+                let perhaps = match age >= SHORTEST_IDLE {
+                    true => ", perhaps by an idle timeout",
+                    false => "",
+                };
+                let (age, life) = (span(age), span(life));
+                format!("was revoked early{perhaps}, {age} into a stated life of {life}")
+            }
             Self::Ended { age } => format!("ended after {} of use", span(age)),
         })
     }

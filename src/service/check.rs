@@ -38,10 +38,17 @@ async fn looked(slot: &Arc<dyn TokenSource>, mint: &Mint, tenant: &Tenant) -> Lo
     let whom = slot
         .client_id()
         .map_or_else(|| "its client".to_owned(), |id| format!("client {id}"));
-    if let Some(lack) = lacking(mint.grant.scopes(), slot.granted_scopes().as_deref(), &whom) {
-        return Err((Level::Critical, lack));
-    }
+    let complete = || {
+        let granted = slot.granted_scopes();
+        match lacking(mint.grant.scopes(), granted.as_deref(), &whom) {
+            Some(lack) => Err((Level::Critical, lack)),
+            None => Ok(()),
+        }
+    };
+    complete()?;
     let (organization, before) = accepted(slot, tenant, token).await?;
+    // It may be a younger one now.
+    complete()?;
     let life = slot.view().expires_in_s.map(Duration::from_secs);
     let life = life.map_or_else(String::new, |life| {
         format!(", valid for {}", words::span(life))

@@ -462,7 +462,7 @@ fn a_check_asks_the_platform_what_it_thinks_of_the_token() {
 fn a_token_that_died_early_is_told_of_after_it_was_replaced() {
     let site = Site::granted("client_credentials", 1, "1h");
     let run = site.run();
-    let fate = "was revoked early, perhaps by an idle timeout, ";
+    let fate = "was revoked early, ";
     let delivered = |count| {
         site.enqueue("acme", "s1", count - 1);
         site.wait_stats("the chunk", |told| told.balance("delivered") == count);

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use crate::auth::claims::Claims;
-use crate::auth::diagnosis::Circumstance;
+use crate::auth::diagnosis::{Circumstance, SHORTEST_IDLE};
 use crate::auth::grant::UNTIL_REFUSED;
 use crate::clock::Instant;
 use crate::model::Token;
-
-/// The shortest idle timeout in the field is 5 min: an unused token older than that may have died of it.
-const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// The newest token.
 #[derive(Debug)]
@@ -58,7 +55,7 @@ impl Issue {
         }
         if age >= self.life {
             Circumstance::Expired
-        } else if self.proven || age >= FRESH_FOR {
+        } else if self.proven || age >= SHORTEST_IDLE {
             let life = self.life;
             Circumstance::RevokedEarly { age, life }
         } else {
