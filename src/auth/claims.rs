@@ -53,6 +53,17 @@ impl Claims {
         }
     }
 
+    /// Whether it says anything of organisations.
+    pub fn show_whose(&self) -> bool {
+        self.organization.is_some() || !self.purviews.is_empty()
+    }
+
+    /// The platform says whose it is, which counts more than what it says itself.
+    pub fn tell(&mut self, organization: &str) {
+        let told = name_of(&Value::from(organization));
+        self.organization = told.or(self.organization.take());
+    }
+
     /// Whether it shows organisations and this one is not among them.
     pub fn excludes(&self, organization: &str) -> bool {
         let mut shown = self.organization.iter().chain(&self.purviews).peekable();

@@ -31,6 +31,9 @@ pub struct Diagnosis {
     pub record: Option<FailureRecord>,
 }
 
+/// The shortest idle timeout in the field: an unused token older than that may have died of it.
+pub const SHORTEST_IDLE: Duration = Duration::from_secs(5 * 60);
+
 /// What the platform refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circumstance {
@@ -57,18 +60,29 @@ pub struct Refused<'a> {
 }
 
 impl Circumstance {
-    /// For the log: why another token is minted.
+    /// Why another token is minted.
     pub fn sentence(self) -> String {
         match self {
             Self::Fresh => "a fresh token was refused".to_owned(),
-            Self::Expired => "its token expired".to_owned(),
-            Self::RevokedEarly { age, life } => format!(
-                "its token was revoked early, {} into a stated life of {}",
-                span(age),
-                span(life)
-            ),
-            Self::Ended { age } => format!("its token ended after {} of use", span(age)),
+            older => format!("its token {}", older.fate().unwrap_or_default()),
         }
+    }
+
+    /// What became of a token that was not fresh.
+    pub fn fate(self) -> Option<String> {
+        Some(match self {
+            Self::Fresh => return None,
+            Self::Expired => "expired".to_owned(),
+            Self::RevokedEarly { age, life } => {
+                let perhaps = match age >= SHORTEST_IDLE {
+                    true => ", perhaps by an idle timeout",
+                    false => "",
+                };
+                let (age, life) = (span(age), span(life));
+                format!("was revoked early{perhaps}, {age} into a stated life of {life}")
+            }
+            Self::Ended { age } => format!("ended after {} of use", span(age)),
+        })
     }
 }
 
@@ -140,14 +154,18 @@ impl Diagnosis {
     }
 
     /// Why a token is not used though nobody refused it: it shows organisations, and not the one that was stated or pinned.
-    pub fn of_organization(shown: &str, wanted: &str, about: &About) -> Self {
+    /// `unused`: it never was.
+    pub fn of_organization(shown: &str, wanted: &str, unused: bool, about: &About) -> Self {
         let whom = match about.audience.as_str() {
             "" => about.client(),
             audience => format!("{} and audience {audience}", about.client()),
         };
         let (what, remedy) = other_organization(shown, wanted, &whom);
         Self {
-            what: format!("{what}; nothing was sent"),
+            what: match unused {
+                true => format!("{what}; nothing was sent"),
+                false => what,
+            },
             ..Self::blocked(remedy)
         }
     }

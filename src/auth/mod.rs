@@ -25,6 +25,7 @@ mod static_token;
 mod testing;
 mod token_exchange;
 mod watch;
+mod witness;
 mod words;
 
 use std::future::Future;
@@ -46,9 +47,9 @@ pub use slot::{RefreshPolicy, Rules};
 pub use source::Slot;
 pub use static_token::StaticToken;
 pub use token_exchange::{TokenExchange, Wish};
+pub use witness::{Told, Witness, Witnessing};
 pub use words::{
-    blocked_sentence, missing_scope_sentence, needs_user, other_organization, user_needed,
-    waiting_sentence,
+    blocked_sentence, missing_scope_sentence, needs_user, user_needed, waiting_sentence,
 };
 
 /// Why a slot gives no token now, in words for the operator.
@@ -141,6 +142,18 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// The organisation that the newest token shows, or that it was to show; `None` if it shows none.
     fn organization(&self) -> Option<String> {
+        None
+    }
+
+    /// What became of the token of `generation`, if a platform refuses it now: what stands behind `its token`. `None` where it
+    /// was fresh, or is not the newest.
+    fn fate(&self, _generation: Generation) -> Option<String> {
+        None
+    }
+
+    /// The platform says whose the token of `generation` is. The hold that follows where the slot wants those of another
+    /// organisation; from then on tokens that do not show it are asked about.
+    fn told(&self, _generation: Generation, _organization: &str) -> Option<CredentialHold> {
         None
     }
 

@@ -8,6 +8,7 @@ mod issue;
 mod terms;
 mod told;
 mod trouble;
+mod whose;
 
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ pub use terms::{
     Answer, Flight, Mint, Moment, Phase, RefreshPolicy, Rejected, Rules, Standing, Wanted,
 };
 
-use super::claims::Claims;
 use super::diagnosis::{Circumstance, Diagnosis};
 use super::grant::{About, Minted, UNTIL_REFUSED};
 use super::refusals::{self, Finding, Refusals};
@@ -117,8 +117,11 @@ impl SlotState {
         };
         let generation = Generation(self.generation().0 + 1);
         let until_refresh = life.saturating_sub(refresh::lead(life, at.draw));
+        let token = Token::from_secret(minted.access_token, generation);
+        let before = self.newest.as_ref();
+        let ended_after = before.and_then(|issue| issue.ended_before(&token));
         self.newest = Some(Issue {
-            token: Token::from_secret(minted.access_token, generation),
+            token,
             minted_at: at.now,
             life,
             refresh_at: at.now.saturating_add(until_refresh),
@@ -126,22 +129,12 @@ impl SlotState {
             scopes: minted.scopes,
             claims: minted.claims,
             proven: false,
+            ended_after,
         });
         self.trouble
             .take_if(|trouble| trouble.origin == Origin::Mint);
         self.phase = Phase::Valid;
         Some(generation)
-    }
-
-    /// What is wrong with a token for this slot whatever it opens: it belongs to another organisation. The first one that is
-    /// shown is held to from then on.
-    pub fn stranger(&mut self, claims: &Claims) -> Option<Diagnosis> {
-        let Some(wanted) = &self.rules.organization else {
-            self.rules.organization.clone_from(&claims.organization);
-            return None;
-        };
-        let excluded = claims.excludes(wanted);
-        excluded.then(|| Diagnosis::of_organization(&claims.shown(), wanted, &self.about))
     }
 
     /// The exchange endpoint does not take the token of `generation`. Whether a younger one may come.
@@ -188,7 +181,7 @@ impl SlotState {
             seen: None,
             abandon: false,
         };
-        let Some(issue) = &self.newest else {
+        let Some(issue) = &mut self.newest else {
             return stale;
         };
         if issue.token.generation != rejection.generation
@@ -197,6 +190,9 @@ impl SlotState {
             return stale;
         }
         let seen = issue.circumstance(at.now);
+        if let Circumstance::Ended { age } = seen {
+            issue.ended_after = Some(age);
+        }
         let finding = if self.rules.retry_on_401 {
             self.refusals.judge(refusals::Refused {
                 session: &rejection.session,
@@ -271,6 +267,7 @@ impl SlotState {
             return false;
         }
         issue.proven = true;
+        issue.ended_after = None;
         self.refusals.prove();
         if matches!(self.phase, Phase::Waiting | Phase::Blocked) {
             return false;

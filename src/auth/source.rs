@@ -1,6 +1,8 @@
 //! A slot on a runtime: performs what `slot` decides. One lock around plain data, never held across an
 //! await; one task for the request under way, which no caller can cancel.
 
+mod whose;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,10 +16,11 @@ use super::endpoint::REQUEST_TIMEOUT;
 use super::grant::{Grant, MintFailure, Minted};
 use super::secret::SecretSource;
 use super::slot::{Answer, Flight, Mint, Moment, Rules, SlotState, Standing};
+use super::witness::Witness;
 use super::{AfterRejection, CredentialHold, Rejection, TokenResult, TokenSource, watch as files};
 use crate::chance::Chance;
 use crate::clock::{Clock, Instant};
-use crate::model::{FailureRecord, Generation, SessionKey, TokenView};
+use crate::model::{FailureRecord, Generation, SessionKey, Token, TokenView};
 
 /// For each request that a grant may do.
 const MINT_TIMEOUT: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
@@ -29,6 +32,7 @@ pub struct Slot {
 
 pub(super) struct Inner {
     grant: Arc<dyn Grant>,
+    witness: Option<Arc<dyn Witness>>,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
     state: Mutex<State>,
@@ -50,6 +54,17 @@ impl Slot {
         clock: Arc<dyn Clock>,
         chance: Arc<Chance>,
     ) -> Self {
+        Self::witnessed(grant, None, rules, clock, chance)
+    }
+
+    /// With somebody who knows whose tokens are that do not show it.
+    pub fn witnessed(
+        grant: Arc<dyn Grant>,
+        witness: Option<Arc<dyn Witness>>,
+        rules: Rules,
+        clock: Arc<dyn Clock>,
+        chance: Arc<Chance>,
+    ) -> Self {
         let at = Moment {
             now: clock.now(),
             wall: clock.wall(),
@@ -63,6 +78,7 @@ impl Slot {
         Self {
             inner: Arc::new(Inner {
                 grant,
+                witness,
                 clock,
                 chance,
                 state: Mutex::new(State {
@@ -75,7 +91,7 @@ impl Slot {
         }
     }
 
-    async fn wait_for_token(&self) -> Result<crate::model::Token, CredentialHold> {
+    async fn wait_for_token(&self) -> Result<Token, CredentialHold> {
         let inner = &self.inner;
         let mut changes = inner.changes.subscribe();
         let mut standing = Standing::New;
@@ -145,6 +161,17 @@ impl TokenSource for Slot {
 
     fn organization(&self) -> Option<String> {
         self.inner.lock().slot.organization().map(str::to_owned)
+    }
+
+    fn fate(&self, generation: Generation) -> Option<String> {
+        self.inner
+            .lock()
+            .slot
+            .fate(generation, self.inner.clock.now())
+    }
+
+    fn told(&self, generation: Generation, organization: &str) -> Option<CredentialHold> {
+        self.inner.told(generation, organization)
     }
 
     fn explain(&self, record: &FailureRecord) -> (String, String) {
@@ -286,7 +313,7 @@ impl Inner {
         let at = self.moment();
         let mut state = self.lock();
         let minted = result.as_ref().ok();
-        let stranger = minted.and_then(|minted| state.slot.stranger(&minted.claims));
+        let stranger = minted.and_then(|minted| state.slot.stranger(&minted.claims, true));
         let result = match (result, stranger) {
             (Ok(minted), None) => Ok(minted),
             (Ok(_), Some(diagnosis)) => Err(Box::new(diagnosis)),
@@ -337,13 +364,15 @@ impl Request {
                 cause: "no answer in time".to_owned(),
             }),
         };
-        if let Ok(minted) = &result {
-            let ripe_at = inner
-                .clock
-                .now()
-                .saturating_add(mint.ripening_of(minted.lifetime));
-            inner.clock.sleep_until(ripe_at).await;
-        }
+        let result = match result {
+            Ok(minted) => {
+                let ripening = mint.ripening_of(minted.lifetime);
+                let ripe_at = inner.clock.now().saturating_add(ripening);
+                inner.clock.sleep_until(ripe_at).await;
+                Ok(inner.asked_whose(minted).await)
+            }
+            failed => failed,
+        };
         self.answered = true;
         inner.settle(self.flight, result, asked_at);
     }

@@ -66,14 +66,17 @@ pub fn needs_user(message: &str) -> bool {
     message.to_ascii_lowercase().contains("user context")
 }
 
-/// What is wrong then, and what to change.
-pub fn user_needed(client: &str, answer: &str) -> (String, String) {
+/// What is wrong then, and what to change. `fallback_of`: a tenant's fallback token would do, which is never used for uploads.
+pub fn user_needed(client: &str, answer: &str, fallback_of: Option<&TenantId>) -> (String, String) {
+    let grants = "grant = \"jwt_bearer\" or \"refresh_token\"";
     (
         format!(
             "the platform wants a token that acts for a user, and that of {client} is a service token ({answer})"
         ),
-        "Configure grant = \"jwt_bearer\" or \"refresh_token\", or such a [auth.fallback]"
-            .to_owned(),
+        match fallback_of {
+            None => format!("Configure {grants}"),
+            Some(tenant) => format!("Configure [tenants.{tenant}.auth.fallback] with {grants}"),
+        },
     )
 }
 

@@ -86,10 +86,47 @@ fn look(args: &Args, desk: &Desk) -> Result<(Vec<Finding>, u8), Stop> {
     {
         codes.push(exit::BLOCKED);
     }
+    let news: Vec<_> = online
+        .into_iter()
+        .filter(|finding| !is_told(finding, &of_store))
+        .map(|finding| with_limits(finding, &snapshot))
+        .collect();
     findings.extend(of_store);
     findings.extend(fit_findings(&config, &snapshot));
-    findings.extend(online);
+    findings.extend(news);
     Ok((findings, exit::strongest(codes)))
+}
+
+/// Whether a tenant's gate says it already: one trouble is told once, in the words that hold its chunks.
+fn is_told(online: &Finding, of_store: &[Finding]) -> bool {
+    online.level != Level::Ok
+        && of_store.iter().any(|gate| {
+            let of_one = online.what.strip_prefix(&gate.what);
+            of_one.is_some_and(|rest| rest.starts_with(':'))
+                && gate.level >= online.level
+                && unnumbered(&gate.message).contains(&unnumbered(&online.message))
+        })
+}
+
+/// A good token, with what no question about it can tell: rights show at an upload, and this tenant has had none.
+fn with_limits(mut finding: Finding, snapshot: &Snapshot) -> Finding {
+    let tenant = finding.what.strip_prefix("tenant ");
+    let tenant = tenant.and_then(|what| what.strip_suffix(": token"));
+    let view = tenant.and_then(|tenant| snapshot.tenants.get(tenant));
+    let unseen = view.is_some_and(|view| {
+        view.counts.delivered.chunks == 0 && view.gate.state == GateState::Open
+    });
+    if unseen && finding.level == Level::Ok {
+        finding
+            .message
+            .push_str("; its rights to upload show at the first chunk");
+    }
+    finding
+}
+
+/// Without its numbers, for spans that grew between two looks.
+fn unnumbered(message: &str) -> String {
+    message.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 fn online(access: Access) -> Result<Vec<Finding>, Stop> {
@@ -294,6 +331,29 @@ mod tests {
         assert!(text.ends_with("intervalSeconds = 1200 would fit"), "{text}");
         delivery.requests_per_minute = None;
         assert_eq!(misfit(&delivery, None), None, "nobody knows the budget");
+    }
+
+    /// Seen: one wrong secret was told twice, in 300 characters each.
+    #[test]
+    fn what_a_gate_says_is_not_told_again_by_its_token() {
+        let trouble = "token endpoint unreachable for 12 s (refused)";
+        let gate = |message: &str| bad("tenant acme", message.to_owned());
+        let online = |what: &str, message: &str| bad(what, message.to_owned());
+        let told = |finding: &Finding, gate: Finding| is_told(finding, &[gate]);
+        let token = online(
+            "tenant acme: token",
+            "token endpoint unreachable for 9 s (refused)",
+        );
+        assert!(told(&token, gate(trouble)));
+        assert!(told(
+            &token,
+            gate(&format!("an operator paused it; {trouble}"))
+        ));
+        assert!(!told(&token, gate("an operator paused it")));
+        let other = online("tenant acme2: token", trouble);
+        assert!(!told(&other, gate(trouble)));
+        let paused = finding("tenant acme", Level::Warning, trouble.to_owned());
+        assert!(!told(&token, paused), "it is worse than the gate says");
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub fn read(section: Section<'_, '_>) -> Delivery {
     section.choice("order", &[("session", ())]);
     section.one_spelling("max_retries", "maxRetries");
     section.one_spelling("retry_on_401", "retryOn401");
+    section.one_spelling("interval_seconds", "intervalSeconds");
     let retries = section
         .count("max_retries", 1..=MAX_RETRIES_CEILING)
         .or_else(|| section.count("maxRetries", 1..=MAX_RETRIES_CEILING));
@@ -122,18 +123,19 @@ pub fn read(section: Section<'_, '_>) -> Delivery {
             .unwrap_or(default.concurrency),
     };
     // Asked for even when our own spelling stands there, so that it counts as known.
-    for theirs in ["maxRetries", "retryOn401"] {
+    for theirs in ["maxRetries", "retryOn401", "intervalSeconds"] {
         section.know(theirs);
     }
     section.finish();
     delivery
 }
 
-/// `group = "off"`, or a table; `intervalSeconds` replaces its `max_interval`.
+/// `group = "off"`, or a table; `intervalSeconds` and `interval_seconds` replace its `max_interval`.
 fn group(section: &Section<'_, '_>) -> grouping::Limits {
     let default = grouping::Limits::default();
     let seconds = section
-        .count("intervalSeconds", 1..=DAY_SECONDS)
+        .count("interval_seconds", 1..=DAY_SECONDS)
+        .or_else(|| section.count("intervalSeconds", 1..=DAY_SECONDS))
         .map(Duration::from_secs);
     if section.is_text("group") {
         return match section.choice("group", &[("off", grouping::Limits::ALONE)]) {
@@ -149,7 +151,13 @@ fn group(section: &Section<'_, '_>) -> grouping::Limits {
         return limits;
     };
     if seconds.is_some() && table.has("max_interval") {
-        table.complain("intervalSeconds is another spelling of \"max_interval\": keep one");
+        let theirs = match section.has("interval_seconds") {
+            true => "interval_seconds",
+            false => "intervalSeconds",
+        };
+        table.complain(format!(
+            "{theirs} is another spelling of \"max_interval\": keep one"
+        ));
     }
     let spans = Duration::from_secs(1)..=Duration::from_secs(DAY_SECONDS);
     if let Some(interval) = table.duration("max_interval", spans) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::auth::SecretPlaces;
 use crate::model::TenantId;
-use crate::platform::{ReceiptPolicy, region};
+use crate::platform::{OWNER_PATH, ReceiptPolicy, region};
 
 use super::auth::{self, Auth};
 use super::delivery::{self, Delivery};
@@ -21,6 +21,8 @@ pub struct Tenant {
     pub api_url: String,
     /// The organisation that its tokens must belong to, if they show one.
     pub organization: Option<String>,
+    /// Where the platform tells whose a token is, if it is to be asked of tokens that do not show it.
+    pub owner_path: Option<String>,
     /// Starts with a slash.
     pub path: String,
     pub transport: Transport,
@@ -102,6 +104,11 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         )
         .unwrap_or_default();
     let organization = section.text("organization").map(|found| found.value);
+    let owner_path = match section.text("owner_path") {
+        Some(found) => plain_path(&section, "owner_path", found),
+        // What a region's own API has; another url may lead to anything.
+        None => (section.has("region") && !section.has("api_url")).then(|| OWNER_PATH.to_owned()),
+    };
     let auth = match section.section("auth") {
         Some(auth) => auth::read(auth, place, token_url.as_deref()),
         None => {
@@ -130,6 +137,7 @@ pub fn read(name: &str, section: Section<'_, '_>, place: &Place) -> Option<Tenan
         id: id?,
         api_url: api_url?,
         organization,
+        owner_path,
         path: path?,
         transport,
         receipt,

@@ -310,7 +310,12 @@ fn both_spellings_of_one_setting_are_refused() {
     for (ours, theirs) in [
         ("max_retries = 3", "maxRetries = 3"),
         ("retry_on_401 = true", "retryOn401 = true"),
+        ("interval_seconds = 30", "intervalSeconds = 30"),
         ("group = { max_interval = \"30s\" }", "intervalSeconds = 30"),
+        (
+            "group = { max_interval = \"30s\" }",
+            "interval_seconds = 30",
+        ),
     ] {
         let text = GOOD.replace("max_retries = 10", &format!("{ours}\n{theirs}"));
         let text = text.replace("group       = { max_chunks = 64 }", "");
@@ -322,16 +327,18 @@ fn both_spellings_of_one_setting_are_refused() {
 
 #[test]
 fn settings_are_accepted_as_people_write_them() {
-    let text = GOOD.replace(
-        "max_retries = 10",
+    for settings in [
         "maxRetries = 3\nretryOn401 = false\nintervalSeconds = 30\nrefresh_policy = \"on_401\"",
-    );
-    let config = read(&text).unwrap();
-    let delivery = &config.tenants.values().next().unwrap().delivery;
-    assert_eq!(delivery.max_retries, 3);
-    assert!(!delivery.retry_on_401);
-    assert_eq!(delivery.group.max_interval, Duration::from_secs(30));
-    assert_eq!(delivery.refresh, Refresh::On401);
+        "max_retries = 3\nretry_on_401 = false\ninterval_seconds = 30\nrefresh_policy = \"on_401\"",
+    ] {
+        let text = GOOD.replace("max_retries = 10", settings);
+        let config = read(&text).unwrap();
+        let delivery = &config.tenants.values().next().unwrap().delivery;
+        assert_eq!(delivery.max_retries, 3);
+        assert!(!delivery.retry_on_401);
+        assert_eq!(delivery.group.max_interval, Duration::from_secs(30));
+        assert_eq!(delivery.refresh, Refresh::On401);
+    }
 }
 
 #[test]

@@ -94,7 +94,9 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
             return outlook(text, String::new());
         }
     }
-    let next = facts.pace.and_then(budget_used_up);
+    let next = facts
+        .pace
+        .and_then(|pace| budget_used_up(pace).or_else(|| paced(pace)));
     outlook(
         next.unwrap_or_else(|| "it is being sent".to_owned()),
         String::new(),
@@ -111,6 +113,24 @@ fn budget_used_up(pace: &PaceView) -> Option<String> {
         "its request budget is used up (0 of {} left): it goes on in {}",
         words::count(allowed),
         words::span(Duration::from_secs(reset.max(1)))
+    ))
+}
+
+/// Nothing is on the wire though something is left: what is left is spread over the time until more is given.
+fn paced(pace: &PaceView) -> Option<String> {
+    let (Some(remaining), Some(allowed), Some(reset)) =
+        (pace.remaining, pace.allowed, pace.reset_in_s)
+    else {
+        return None;
+    };
+    if pace.in_flight > 0 || reset == 0 {
+        return None;
+    }
+    Some(format!(
+        "it is paced: {} of {} requests left for {}",
+        words::count(remaining),
+        words::count(allowed),
+        words::span(Duration::from_secs(reset))
     ))
 }
 
@@ -314,8 +334,25 @@ mod tests {
             next(&pace),
             "its request budget is used up (0 of 300 left): it goes on in 41 s"
         );
-        pace.remaining = Some(1);
+        (pace.remaining, pace.in_flight) = (Some(1), 1);
         assert_eq!(next(&pace), "it is being sent");
+    }
+
+    /// Seen: three of five requests were left for 16 s, nothing was on the wire, and it was said to be being sent.
+    #[test]
+    fn what_waits_for_its_turn_in_the_budget_is_not_said_to_be_being_sent() {
+        let mut pace = PaceView {
+            allowed: Some(5),
+            remaining: Some(3),
+            reset_in_s: Some(16),
+            ..PaceView::default()
+        };
+        let next = |pace: &PaceView| look_paced(vec![], 6, true, None, Some(pace)).next;
+        assert_eq!(next(&pace), "it is paced: 3 of 5 requests left for 16 s");
+        for wire in [(1, Some(16)), (0, Some(0)), (0, None)] {
+            (pace.in_flight, pace.reset_in_s) = wire;
+            assert_eq!(next(&pace), "it is being sent", "{wire:?}");
+        }
     }
 
     #[test]

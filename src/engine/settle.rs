@@ -71,7 +71,7 @@ pub async fn failed(
     turn: &Turn,
     token: &Token,
     mut ready: Ready,
-    failure: platform::Failure,
+    mut failure: platform::Failure,
     limits: Limits,
 ) -> Next {
     let class = failure.record.class;
@@ -80,9 +80,13 @@ pub async fn failed(
     {
         return delivered(shared, turn, token, ready.leases, limits).await;
     }
-    let credential =
-        (class == FailureClass::Unauthorized).then(|| reject(shared, turn, token, &failure.record));
     let source = Arc::clone(&shared.lanes[turn.lane].token);
+    let credential = (class == FailureClass::Unauthorized).then(|| {
+        let fate = source.fate(token.generation);
+        let credential = reject(shared, turn, token, &failure.record);
+        words::add_fate(&mut failure.record, fate);
+        credential
+    });
     let turn = turn.clone();
     shared
         .blocking(move |shared| {

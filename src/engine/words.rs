@@ -69,7 +69,7 @@ fn forbidden(record: &FailureRecord, client: &Client, answer: &str) -> Words {
         None => "its client".to_owned(),
     };
     if auth::needs_user(&record.message) {
-        let (reason, remedy) = auth::user_needed(&name, answer);
+        let (reason, remedy) = auth::user_needed(&name, answer, None);
         return Words::new(reason, remedy);
     }
     match &record.missing {
@@ -99,6 +99,16 @@ fn granted(client: &Client, missing: &String) -> String {
         Some([]) => " (granted: none)".to_owned(),
         Some(scopes) => format!(" (granted: {})", scopes.join(" ")),
     }
+}
+
+/// A 401 with what became of the token, where that is known: `Invalid login credentials (its token expired)`.
+pub fn add_fate(record: &mut FailureRecord, fate: Option<String>) {
+    let Some(fate) = fate else { return };
+    let said = record.message.trim_end_matches('.');
+    record.message = match said {
+        "" => format!("its token {fate}"),
+        said => format!("{said} (its token {fate})"),
+    };
 }
 
 /// Status, code and message, as far as there are any.
@@ -164,7 +174,7 @@ mod tests {
             words.line(),
             "the platform wants a token that acts for a user, and that of its client is a service token \
              (403 missing.permissions: This request requires a user context.). \
-             Configure grant = \"jwt_bearer\" or \"refresh_token\", or such a [auth.fallback]"
+             Configure grant = \"jwt_bearer\" or \"refresh_token\""
         );
     }
 
@@ -199,6 +209,19 @@ mod tests {
                 words.reason
             );
         }
+    }
+
+    #[test]
+    fn a_401_says_what_became_of_the_token() {
+        let mut record = record(FailureClass::Unauthorized);
+        record.message = "Invalid login credentials.".into();
+        add_fate(&mut record, None);
+        assert_eq!(record.message, "Invalid login credentials.");
+        add_fate(&mut record, Some("expired".into()));
+        assert_eq!(
+            record.message,
+            "Invalid login credentials (its token expired)"
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::model::{ChunkMeta, FailureRecord, Gap, RecordingId, Route, TenantId, 
 pub use binary::BinaryPlatform;
 pub use json::JsonPlatform;
 pub use key::{part_key, request_key};
-pub use owner::{Owner, owner};
+pub use owner::{OWNER_PATH, Owner, owner};
 pub use presigned::PresignedPlatform;
 pub use progress::Timeouts;
 pub use websocket::{Patience, WebsocketPlatform};

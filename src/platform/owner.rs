@@ -11,7 +11,8 @@ use super::{ReceiptPolicy, Verdict};
 use crate::http::Reach;
 use crate::model::{FailureClass, FailureRecord, Route, Timestamp, Token};
 
-const PATH: &str = "/api/v2/tokens/me";
+/// Where platforms of this kind tell it.
+pub const OWNER_PATH: &str = "/api/v2/tokens/me";
 /// From the first packet to the last; it is asked by somebody who waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Such an answer has a few hundred bytes.
@@ -30,9 +31,14 @@ pub enum Owner {
     Unreachable(String),
 }
 
-/// Asks at `api_url`, by this way. `at` is now.
-pub async fn owner(reach: &Reach, api_url: &str, token: &Token, at: Timestamp) -> Owner {
-    let asked = ask(reach, api_url, token);
+/// Asks at `api_url`, below it at `path`, by this way. `at` is now.
+pub async fn owner(
+    reach: &Reach,
+    (api_url, path): (&str, &str),
+    token: &Token,
+    at: Timestamp,
+) -> Owner {
+    let asked = ask(reach, (api_url, path), token);
     let Ok(asked) = tokio::time::timeout(PATIENCE, asked).await else {
         return Owner::Unreachable("no answer in time".to_owned());
     };
@@ -44,11 +50,11 @@ pub async fn owner(reach: &Reach, api_url: &str, token: &Token, at: Timestamp) -
 
 type Reply = (u16, reqwest::header::HeaderMap, Vec<u8>);
 
-async fn ask(reach: &Reach, api_url: &str, token: &Token) -> Result<Reply, String> {
+async fn ask(reach: &Reach, (api_url, path): (&str, &str), token: &Token) -> Result<Reply, String> {
     let client = reach.builder(api_url).connect_timeout(PATIENCE).build();
     let client = client.map_err(|error| cause(&error))?;
     let request = client
-        .get(format!("{api_url}{PATH}"))
+        .get(format!("{api_url}{path}"))
         .bearer_auth(token.expose());
     let mut response = request.send().await.map_err(|error| cause(&error))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -117,7 +123,7 @@ fn judge(
         Verdict::Failed(failure) => Owner::Refused(Box::new(failure.record)),
         // Nothing was delivered, so whoever says so is not the platform.
         Verdict::Delivered { .. } => Owner::Unreachable(format!(
-            "what answers at {PATH} is no platform (status {status}, {})",
+            "what answers is no platform (status {status}, {})",
             FailureClass::Unrecognised
         )),
     }
@@ -175,7 +181,8 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let token = Token::new("canary-token".to_owned(), Generation(1));
-        match owner(&Reach::default(), &url, &token, Timestamp(0)).await {
+        let place = (url.as_str(), OWNER_PATH);
+        match owner(&Reach::default(), place, &token, Timestamp(0)).await {
             Owner::Unreachable(cause) => assert!(cause.contains("refused"), "{cause}"),
             other => panic!("{other:?}"),
         }

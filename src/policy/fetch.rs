@@ -36,9 +36,11 @@ pub struct Failed {
     pub credential: Option<Credential>,
 }
 
-/// What is known of the token that met a 422 naming purview.
+/// What is known of a token that was refused for what it is: by a 422 naming purview, or for not acting for a user.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Purview {
+    /// The platform wants a token that acts for a user.
+    pub needs_user: bool,
     /// It states its scopes, and lacks one that metadata needs.
     pub lacks_scope: bool,
     /// It names organisations, and the tenant's is not among them.
@@ -114,6 +116,8 @@ pub fn about(failed: &Failed, purview: Purview, listing: bool) -> About {
     match failed.class {
         Class::PurviewPending if purview.lacks_scope || purview.other_organization => About::Route,
         Class::PurviewPending | Class::Rejected | Class::DigestMismatch => About::Item,
+        // The route is open to the other kind.
+        Class::Forbidden if purview.needs_user && purview.fallback => About::Item,
         // It may not be visible yet: a new one takes up to two days.
         Class::Endpoint if failed.status == Some(404) && !listing => About::Item,
         Class::Endpoint | Class::Forbidden | Class::Unrecognised | Class::UrlExpired => {
@@ -157,7 +161,7 @@ fn again(next: Next) -> Decision {
 
 fn of_item(failed: &Failed, purview: Purview, item: &Item, route: &Route, draw: f64) -> Next {
     let is_purview = failed.class == FailureClass::PurviewPending;
-    if is_purview && purview.fallback {
+    if (is_purview || purview.needs_user) && purview.fallback {
         return Next::Fallback;
     }
     let rejected = failed.class == FailureClass::Rejected;

@@ -157,6 +157,7 @@ impl Written {
 [tenants.{name}]
 api_url = {api}
 token_url = {token}
+owner_path = "/api/v2/tokens/me"
 transport = "json"
 
 [tenants.{name}.auth]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::content;
 use super::presign::{self, Wish};
 use super::reply::{Reply, standard};
-use super::rights::UPLOAD_PERMISSION;
+use super::rights::{UPLOAD_PERMISSION, user_wanted};
 use super::session::Session;
 use super::settings::{ANALYTICS_SCOPE, Refusal, SCREENSHARE_SCOPE};
 use super::upload::{self, Upload};
@@ -221,11 +221,7 @@ pub(super) fn within_rights(
 pub(super) fn permitted(world: &World, name: &str, is_user: bool) -> Result<(), Reply> {
     let rights = &world.tenants[name].settings.rights;
     if rights.needs_user && !is_user {
-        return Err(Reply::error(
-            400,
-            "bad.request",
-            "This request requires a user context. Client credentials cannot be used for requests that require a user context.",
-        ));
+        return Err(user_wanted());
     }
     if !rights.permissions.contains(UPLOAD_PERMISSION) {
         return Err(Reply::error(

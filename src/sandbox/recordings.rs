@@ -151,7 +151,6 @@ impl Archive {
         now >= recording.created.saturating_add(millis(self.rules.delay))
     }
 
-    /// Whether this token may see it, now that it is so old.
     /// For a token with these scopes, that may speak for a user.
     fn is_open(
         &self,
@@ -253,7 +252,7 @@ pub(super) fn answer(world: &mut World, question: &Question, now: Duration) -> R
         return unauthorized(&standing);
     };
     let token = question.token.as_deref();
-    let mut reply = within_rights(world, name, scopes)
+    let mut reply = within_rights(world, name, (scopes, user.is_some()))
         .and_then(|()| within_quota(world, name, token, now))
         .and_then(|()| match &question.id {
             Some(id) => one(world, name, id, (scopes, user.is_some()), question.wall),
@@ -268,8 +267,9 @@ pub(super) fn answer(world: &mut World, question: &Question, now: Duration) -> R
     reply
 }
 
-fn within_rights(world: &World, name: &str, scopes: &[String]) -> Result<(), Reply> {
-    let settings = &world.tenants[name].settings;
+fn within_rights(world: &World, name: &str, scopes: (&[String], bool)) -> Result<(), Reply> {
+    let (settings, (scopes, is_user)) = (&world.tenants[name].settings, scopes);
+    settings.rights.may_fetch(is_user)?;
     if settings.scopes.contains(READ_SCOPE) && scopes.iter().any(|scope| scope == READ_SCOPE) {
         return Ok(());
     }

@@ -32,6 +32,8 @@ pub(super) struct Rights {
     pub(super) users: BTreeSet<String>,
     /// Deliveries need a token that acts for a user.
     pub(super) needs_user: bool,
+    /// Questions about recordings do.
+    fetch_needs_user: bool,
     pub(super) claims: Claims,
     /// What tokens are issued for instead of the tenant's own organisation.
     purviews: BTreeSet<String>,
@@ -53,11 +55,12 @@ pub(super) struct Rights {
 }
 
 /// The members of a change that are read here.
-pub(super) const MEMBERS: [&str; 13] = [
+pub(super) const MEMBERS: [&str; 14] = [
     "grants",
     "permissions",
     "users",
     "needs_user",
+    "fetch_needs_user",
     "claims",
     "purviews",
     "purview_lag_ms",
@@ -84,6 +87,7 @@ impl Rights {
             permissions: set(&[UPLOAD_PERMISSION, READ_PERMISSION]),
             users: [user_of(name)].into(),
             needs_user: false,
+            fetch_needs_user: false,
             claims: Claims::Nowhere,
             purviews: BTreeSet::new(),
             purviews_before: BTreeSet::new(),
@@ -122,6 +126,7 @@ impl Rights {
             "permissions" => self.permissions = words()?,
             "users" => self.users = words()?,
             "needs_user" => self.needs_user = fields.flag(name)?,
+            "fetch_needs_user" => self.fetch_needs_user = fields.flag(name)?,
             "rotate_refresh" => self.rotate_refresh = fields.flag(name)?,
             "public_client" => self.public_client = fields.flag(name)?,
             "purviews" => {
@@ -169,6 +174,14 @@ impl Rights {
         Ok(())
     }
 
+    /// Whether such a token may ask for recordings.
+    pub(super) fn may_fetch(&self, is_user: bool) -> Result<(), Reply> {
+        if self.fetch_needs_user && !is_user {
+            return Err(user_wanted());
+        }
+        Ok(())
+    }
+
     /// The purviews that a token shows which is issued now: changes spread slowly.
     pub(super) fn purviews_at(&self, now: Duration) -> &BTreeSet<String> {
         if now < self.purviews_changed_at.saturating_add(self.purview_lag) {
@@ -184,10 +197,20 @@ impl Rights {
             "permissions": self.permissions,
             "users": self.users,
             "needs_user": self.needs_user,
+            "fetch_needs_user": self.fetch_needs_user,
             "purviews": self.purviews,
             "clock_offset_s": self.clock_offset_s,
         })
     }
+}
+
+/// What a service's token is told where only a user's will do.
+pub(super) fn user_wanted() -> Reply {
+    Reply::error(
+        400,
+        "bad.request",
+        "This request requires a user context. Client credentials cannot be used for requests that require a user context.",
+    )
 }
 
 /// Whom a tenant's assertions and refresh tokens speak for.

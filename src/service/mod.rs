@@ -10,6 +10,7 @@ mod report;
 pub mod signals;
 mod slots;
 mod transports;
+mod witness;
 mod work;
 
 pub use work::{Role, start};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::auth::{
     Assertion, Client, ClientCredentials, Grant, JwtBearer, RefreshPolicy, RefreshToken,
     RotatedFile, Rules, Slot, StaticToken, TokenEndpoint, TokenExchange, TokenSource, Wish,
-    token_client,
+    Witness, token_client,
 };
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -18,6 +18,8 @@ use crate::control::refusal::chain;
 use crate::control::{Code, Refusal};
 use crate::disk::RealDisk;
 use crate::model::TenantId;
+
+use super::witness::PlatformWitness;
 
 /// Fewer slots start at once: a token endpoint takes that many requests in a second.
 const AT_ONCE: usize = 16;
@@ -66,10 +68,15 @@ pub fn slots<'a>(
             refresh: tenant.delivery.refresh,
             retry_on_401: tenant.delivery.retry_on_401,
             organization: organization.map(String::as_str),
+            owner: tenant
+                .owner_path
+                .as_deref()
+                .map(|path| (tenant.api_url.as_str(), path)),
         };
-        let main = shelf.slot(of(&tenant.auth.mint))?;
+        let witness = PlatformWitness::of(tenant, &workshop.clock)?;
+        let main = shelf.slot(of(&tenant.auth.mint), Some(&witness))?;
         let fallback = match &tenant.auth.fallback {
-            Some(fallback) => Some(shelf.slot(of(&fallback.mint))?),
+            Some(fallback) => Some(shelf.slot(of(&fallback.mint), Some(&witness))?),
             None => None,
         };
         slots.insert(tenant.id.clone(), Slots { main, fallback });
@@ -90,6 +97,8 @@ struct Request<'a> {
     refresh: Refresh,
     retry_on_401: bool,
     organization: Option<&'a str>,
+    /// Where the platform tells whose a token is, which is asked of those that do not show it.
+    owner: Option<(&'a str, &'a str)>,
 }
 
 struct Shelf<'a, 'w> {
@@ -101,7 +110,12 @@ struct Shelf<'a, 'w> {
 }
 
 impl<'a> Shelf<'a, '_> {
-    fn slot(&mut self, request: Request<'a>) -> Result<Arc<dyn TokenSource>, Refusal> {
+    /// `witness`: who may know whose its tokens are.
+    fn slot(
+        &mut self,
+        request: Request<'a>,
+        witness: Option<&PlatformWitness>,
+    ) -> Result<Arc<dyn TokenSource>, Refusal> {
         if let Some((_, made)) = self.made.iter().find(|(known, _)| *known == request) {
             return Ok(Arc::clone(made));
         }
@@ -114,11 +128,13 @@ impl<'a> Shelf<'a, '_> {
             retry_on_401: request.retry_on_401,
             start_spread: self.start_spread,
             organization: request.organization.map(str::to_owned),
+            asks_whose: request.owner.is_some(),
             ..Rules::default()
         };
         let (clock, chance) = (&self.workshop.clock, &self.workshop.chance);
-        let slot: Arc<dyn TokenSource> = Arc::new(Slot::new(
+        let slot: Arc<dyn TokenSource> = Arc::new(Slot::witnessed(
             grant,
+            witness.map(|witness| Arc::new(witness.clone()) as Arc<dyn Witness>),
             rules,
             Arc::clone(clock),
             Arc::clone(chance),
@@ -152,13 +168,15 @@ impl<'a> Shelf<'a, '_> {
                     subject_token_type: subject_token_type.clone(),
                 };
                 // Whose token it is exchanged for is the tenant's business; the subject is everybody's.
-                let source = self.slot(Request {
+                let of_subject = Request {
                     mint: subject,
                     http,
                     refresh: Refresh::Ahead,
                     retry_on_401: true,
                     organization: None,
-                })?;
+                    owner: None,
+                };
+                let source = self.slot(of_subject, None)?;
                 let files = subject.files();
                 Arc::new(TokenExchange::new(
                     self.endpoint(mint, http)?,
@@ -330,8 +348,9 @@ mod tests {
                 refresh: Refresh::Ahead,
                 retry_on_401: true,
                 organization: None,
+                owner: None,
             };
-            shelf.slot(request).unwrap();
+            shelf.slot(request, None).unwrap();
         }
         assert_eq!(shelf.made.len(), 3, "two exchanges and one service token");
         let slots = slots_of(&text);

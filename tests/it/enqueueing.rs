@@ -223,6 +223,28 @@ fn init_replaces_nothing() {
 }
 
 #[test]
+fn init_writes_a_partners_configuration_that_a_check_accepts() {
+    let place = Place::new();
+    let told = place.worker("init --preset partner --tenant globex --region eu1");
+    told.expect(0);
+    let check = place.worker("check").expect(78);
+    for file in ["partner.secret is empty", "partner.pem"] {
+        assert!(check.out.contains(file), "{file}: {}", check.out);
+    }
+    // Files that are there keep their mode.
+    std::fs::write(place.at("partner.secret"), "canary-secret").unwrap();
+    let key = include_str!("../../src/sandbox/fixtures/rsa.pem");
+    std::fs::write(place.at("partner.pem"), format!("canary-key\n{key}")).unwrap();
+    let check = place.worker("check").expect(0);
+    assert!(check.out.contains("worker.toml: globex"), "{}", check.out);
+    let config = std::fs::read_to_string(place.at("worker.toml")).unwrap();
+    for table in ["auth.subject]", "auth.fallback]", "organization", "eu1"] {
+        assert!(config.contains(table), "{table}: {config}");
+    }
+    place.worker("init --preset partner").expect(64);
+}
+
+#[test]
 fn a_distrusted_index_is_made_anew_and_nothing_is_missing() {
     let place = Place::configured();
     place.write("a.mp4", b"first");

@@ -15,7 +15,12 @@ fn checked(site: &Site) -> String {
 #[track_caller]
 fn says(site: &Site, sentence: &str) {
     let told = checked(site);
-    assert!(told.contains(sentence), "{sentence}\nin\n{told}");
+    // A gate that says it already is not repeated by its token.
+    let by_gate = sentence.replacen(": token: ", ": ", 1);
+    assert!(
+        told.contains(sentence) || told.contains(&by_gate),
+        "{sentence}\nin\n{told}"
+    );
 }
 
 /// Breaks a tenant, reads what is said, and mends it.
@@ -333,6 +338,63 @@ fn the_first_organisation_that_delivered_is_kept_over_a_restart() {
     site.assert_all_delivered(2);
 }
 
+/// Seen: a token that showed nothing was used for whatever organisation its client had been moved to.
+#[test]
+fn a_token_that_does_not_show_whose_it_is_is_asked_about_before_it_is_used() {
+    let site = Site::granted("mixed", 5, "1h");
+    let run = site.run();
+    site.enqueue("t5", "s1", 0);
+    site.wait_stats("the first", |told| told.balance("delivered") == 1);
+    let moved = json!({"organization": "org-other", "revoke": true});
+    site.sandbox.tenant("t5", moved);
+    site.enqueue("t5", "s1", 1);
+    let sentence = "its token belongs to organisation org-other, not org-t5";
+    site.wait_stats("the block", |told| {
+        let mut holds = told.holds("t5").into_iter();
+        holds.any(|(_, reason)| reason.contains(sentence))
+    });
+    // What the check finds is what the gate does, and is told once.
+    let told = checked(&site);
+    assert_eq!(told.matches(sentence).count(), 1, "{told}");
+    assert_eq!(site.sandbox.counted("delivered"), 1);
+    site.sandbox.tenant("t5", json!({"organization": "org-t5"}));
+    site.worker(&["tenants", "resume", "t5"]).expect(0);
+    site.wait_stats("the second", |told| told.balance("delivered") == 2);
+    run.terminate();
+    run.wait().expect(0);
+    site.assert_all_delivered(2);
+}
+
+#[test]
+fn a_check_that_finds_another_organisation_closes_the_gate() {
+    let site = Site::granted("client_credentials", 1, "1h");
+    site.configure(|text| text.replace("owner_path", "# owner_path"));
+    let run = site.run();
+    site.enqueue("acme", "s1", 0);
+    site.wait_stats("the first", |told| told.balance("delivered") == 1);
+    says(&site, "of organisation org-acme");
+    site.sandbox
+        .tenant("acme", json!({"organization": "org-other"}));
+    let sentence = "its token belongs to organisation org-other, not org-acme";
+    says(&site, sentence);
+    site.enqueue("acme", "s1", 1);
+    site.wait_stats("the block", |told| {
+        let mut holds = told.holds("acme").into_iter();
+        holds.any(|(_, reason)| reason.contains(sentence))
+    });
+    // The next token is asked about too, now that the platform is known to tell.
+    site.worker(&["tenants", "resume", "acme"]).expect(0);
+    says(&site, sentence);
+    assert_eq!(site.sandbox.counted("delivered"), 1);
+    site.sandbox
+        .tenant("acme", json!({"organization": "org-acme"}));
+    site.worker(&["tenants", "resume", "acme"]).expect(0);
+    site.wait_stats("the second", |told| told.balance("delivered") == 2);
+    run.terminate();
+    run.wait().expect(0);
+    site.assert_all_delivered(2);
+}
+
 #[test]
 fn a_token_that_idles_out_early_is_renewed_without_loss() {
     let site = Site::granted("mixed", 3, "1h");
@@ -386,13 +448,39 @@ fn a_check_asks_the_platform_what_it_thinks_of_the_token() {
     }
     let told = checked(&site);
     for sentence in [
-        "tenant acme: token: had, valid for 59 min, of organisation org-acme\n".to_owned(),
+        "tenant acme: token: had, valid for 59 min, of organisation org-acme; its rights to upload show at the first chunk\n".to_owned(),
         format!("tenant globex: token: the platform refuses tokens fresh from {url}/oauth/token (401 bad.credentials: Invalid login credentials). Check that token_url and api_url belong to one region and organisation, and that client client-globex is active\n"),
         format!("tenant initech: token: had, and the platform at {nobody} is unreachable (Connection refused"),
-        "tenant t4: token: its token belongs to organisation org-t4, not org-wanted. Check client client-t4; if org-t4 is right, set organization = \"org-t4\"\n".to_owned(),
+        "its token belongs to organisation org-t4, not org-wanted; nothing was sent. Check client client-t4; if org-t4 is right, set organization = \"org-t4\"\n".to_owned(),
     ] {
         assert!(told.contains(&sentence), "{sentence}\nin\n{told}");
     }
+}
+
+/// Seen: the platform's "Invalid login credentials" was all that was left of it, and the check called it fine.
+#[test]
+fn a_token_that_died_early_is_told_of_after_it_was_replaced() {
+    let site = Site::granted("client_credentials", 1, "1h");
+    let run = site.run();
+    let fate = "was revoked early, ";
+    let delivered = |count| {
+        site.enqueue("acme", "s1", count - 1);
+        site.wait_stats("the chunk", |told| told.balance("delivered") == count);
+    };
+    delivered(1);
+    site.sandbox.tenant("acme", json!({"revoke": true}));
+    let told = checked(&site);
+    let before = format!("of organisation org-acme; the one before {fate}");
+    assert!(told.contains(&before), "{told}");
+    assert!(!told.contains("its rights to upload"), "{told}");
+    delivered(2);
+    site.sandbox.tenant("acme", json!({"revoke": true}));
+    delivered(3);
+    let why = site.worker(&["why", "acme"]).out;
+    assert!(why.contains(&format!("(its token {fate}")), "{why}");
+    run.terminate();
+    run.wait().expect(0);
+    site.assert_all_delivered(3);
 }
 
 #[test]

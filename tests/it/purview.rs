@@ -152,6 +152,36 @@ fn the_other_token_of_recordings_is_used_for_no_upload() {
 }
 
 #[test]
+fn a_platform_that_wants_a_users_token_is_asked_for_recordings_with_the_fallback() {
+    let site = exchanging(2);
+    fallback(&site, "acme");
+    for tenant in ["acme", "globex"] {
+        archive(&site, tenant, "open", None);
+        site.sandbox
+            .tenant(tenant, json!({"fetch_needs_user": true}));
+    }
+    let run = site.run();
+    for tenant in ["acme", "globex"] {
+        ask(&site, tenant);
+        site.enqueue(tenant, "s1", 0);
+    }
+    for id in IDS {
+        wait_state(&site, "acme", id, "fetched");
+    }
+    // Whoever has none is told where to put one, and goes on uploading.
+    let told = site.wait_stats("the fallback to be named", |told| {
+        told.holds("globex").into_iter().any(|(_, reason)| {
+            reason.contains("Configure [tenants.globex.auth.fallback] with grant")
+        })
+    });
+    assert_eq!(told.holds("acme"), [], "{}", told.0);
+    site.wait_stats("the uploads", |told| told.balance("delivered") == 2);
+    run.terminate();
+    run.wait().expect(0);
+    site.assert_all_delivered(2);
+}
+
+#[test]
 fn a_users_token_that_cannot_be_had_is_named_and_holds_nobody_else() {
     let site = exchanging(1);
     fallback(&site, "acme");

@@ -32,7 +32,7 @@ pub fn words(record: &FailureRecord, refused: Refused<'_>, about: &About) -> (St
         return (lacks_scope(scope, granted), format!("Add it to {client}"));
     }
     if needs_user(&record.message) {
-        return user_needed(&client, &answer);
+        return user_needed(&client, &answer, None);
     }
     let endpoint = &about.endpoint;
     let message = record.message.to_ascii_lowercase();

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use crate::auth::claims::Claims;
-use crate::auth::diagnosis::Circumstance;
+use crate::auth::diagnosis::{Circumstance, SHORTEST_IDLE};
 use crate::auth::grant::UNTIL_REFUSED;
 use crate::clock::Instant;
 use crate::model::Token;
-
-/// The shortest idle timeout in the field is 5 min: an unused token older than that may have died of it.
-const FRESH_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// The newest token.
 #[derive(Debug)]
@@ -24,11 +21,19 @@ pub(super) struct Issue {
     pub(super) claims: Claims,
     /// Some delivery used it.
     pub(super) proven: bool,
+    /// It was refused after so long, and nobody has had another since: a file gives the same token again.
+    pub(super) ended_after: Option<Duration>,
 }
 
 impl Issue {
     pub(super) fn expires_at(&self) -> Instant {
         self.minted_at.saturating_add(self.life)
+    }
+
+    /// What `token` takes over from this one, if it is the same.
+    pub(super) fn ended_before(&self, token: &Token) -> Option<Duration> {
+        self.ended_after
+            .filter(|_| self.token.expose() == token.expose())
     }
 
     /// `None`: nobody stated its end.
@@ -38,6 +43,9 @@ impl Issue {
 
     pub(super) fn circumstance(&self, now: Instant) -> Circumstance {
         let age = now.since(self.minted_at);
+        if let Some(age) = self.ended_after {
+            return Circumstance::Ended { age };
+        }
         if self.life == UNTIL_REFUSED {
             return if self.proven {
                 Circumstance::Ended { age }
@@ -47,7 +55,7 @@ impl Issue {
         }
         if age >= self.life {
             Circumstance::Expired
-        } else if self.proven || age >= FRESH_FOR {
+        } else if self.proven || age >= SHORTEST_IDLE {
             let life = self.life;
             Circumstance::RevokedEarly { age, life }
         } else {

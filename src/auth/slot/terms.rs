@@ -27,6 +27,8 @@ pub struct Rules {
     pub start_spread: Duration,
     /// The organisation that tokens must belong to if they show one: configured, or pinned earlier.
     pub organization: Option<String>,
+    /// Whoever gives the tokens out asks the platform whose one is that does not show it.
+    pub asks_whose: bool,
     /// Asking again gives the same token: a refused one blocks the slot until its file changes.
     pub is_static: bool,
 }
@@ -38,6 +40,7 @@ impl Default for Rules {
             retry_on_401: true,
             start_spread: Duration::ZERO,
             organization: None,
+            asks_whose: false,
             is_static: false,
         }
     }

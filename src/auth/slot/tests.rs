@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use super::*;
+use crate::auth::Claims;
 use crate::auth::grant::{MintFailure, Refusal};
 use crate::model::{FailureClass, FailureRecord, Timestamp};
 
@@ -738,7 +739,7 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
     let hold = bench.slot.hold(bench.now).unwrap();
     assert_eq!(
         hold.reason,
-        "its token was revoked early, 15 min into a stated life of 24 h \
+        "its token was revoked early, perhaps by an idle timeout, 15 min into a stated life of 24 h \
          (401 bad.credentials: Invalid login credentials) and retry_on_401 is false"
     );
     assert_eq!(
@@ -883,10 +884,53 @@ fn the_organisation_that_is_stated_or_seen_first_is_held_to() {
         let mut bench = Bench::new(rules);
         let mut last = false;
         for claims in &shown {
-            last = bench.slot.stranger(claims).is_some();
+            last = bench.slot.stranger(claims, true).is_some();
         }
         assert_eq!(last, stranger, "{stated:?} {shown:?}");
     }
+}
+
+/// Seen: a check found a token of another organisation while the gate was open and chunks went out with it.
+#[test]
+fn what_the_platform_says_of_a_live_token_pins_and_blocks_like_what_it_shows() {
+    let mut bench = Bench::after(Rules::default(), &[Want, Mints(3600)]);
+    let at = bench.at();
+    assert!(!bench.slot.asks_whose(&Claims::default()));
+    assert!(
+        !bench.slot.told(Generation(1), "org-a", at),
+        "the first seen"
+    );
+    assert_eq!(bench.slot.organization(), Some("org-a"));
+    assert!(bench.slot.asks_whose(&Claims::default()), "it is told here");
+    assert!(!bench.slot.asks_whose(&claims("org-a", &[])));
+    for event in [
+        RejectOnly("s1"),
+        RejectOnly("s1"),
+        Pass(60),
+        Want,
+        Mints(3600),
+    ] {
+        bench.meet(event);
+    }
+    let (newest, at) = (bench.slot.generation(), bench.at());
+    assert!(
+        !bench.slot.told(Generation(1), "org-b", at),
+        "of an old one"
+    );
+    assert!(bench.slot.told(newest, "org-b", at));
+    let hold = bench.slot.hold(bench.now).expect("it is blocked");
+    assert_eq!(
+        hold.reason,
+        "its token belongs to organisation org-b, not org-a"
+    );
+    assert!(hold.remedy.contains("organization = \"org-b\""));
+    bench.meet(Want);
+    assert_eq!(bench.said, "held Blocked");
+    // The next token is looked at like any.
+    for event in [Resume, Want, Mints(3600), Want] {
+        bench.meet(event);
+    }
+    assert!(bench.said.starts_with("use"), "{}", bench.said);
 }
 
 #[test]
@@ -963,4 +1007,43 @@ fn a_static_token_that_never_worked_for_one_session_is_judged_by_the_next() {
     assert_eq!(bench.said, "use 1", "the others are served");
     bench.meet(Reject("s2"));
     assert_eq!(bench.said, "Blocked");
+}
+
+/// Seen: the second refusal of a token in a file had forgotten that it had worked, and for how long.
+#[test]
+fn a_token_that_a_file_gives_again_is_still_one_that_ended() {
+    let rules = Rules {
+        is_static: true,
+        ..Rules::default()
+    };
+    let mut bench = Bench::after(rules, &[Want]);
+    let give = |bench: &mut Bench, secret: &str| {
+        let minted = Minted {
+            access_token: SecretString::from(secret),
+            lifetime: UNTIL_REFUSED,
+            scopes: None,
+            claims: Claims::default(),
+        };
+        let (flight, at) = (bench.flight(), bench.at());
+        bench.slot.minted(flight, minted, bench.now, at).unwrap()
+    };
+    let after = secs(60);
+    give(&mut bench, "canary-1");
+    for event in [
+        Accept("s1"),
+        Pass(after.as_secs()),
+        Reject("s1"),
+        Pass(900),
+        Want,
+    ] {
+        bench.meet(event);
+    }
+    let again = give(&mut bench, "canary-1");
+    let fate = bench.slot.fate(again, bench.now);
+    assert_eq!(fate.as_deref(), Some("ended after 1 min of use"));
+    for event in [Reject("s1"), Pass(900), Want] {
+        bench.meet(event);
+    }
+    let newer = give(&mut bench, "canary-2");
+    assert_eq!(bench.slot.fate(newer, bench.now), None, "another token");
 }

@@ -40,6 +40,15 @@ impl SlotState {
         }
     }
 
+    /// What became of the token of `generation`, if it is refused now.
+    pub fn fate(&self, generation: Generation, now: Instant) -> Option<String> {
+        let issue = self.newest.as_ref()?;
+        if issue.token.generation != generation {
+            return None;
+        }
+        issue.circumstance(now).fate()
+    }
+
     /// The scopes that the newest token states.
     pub fn scopes(&self) -> Option<&[String]> {
         self.newest.as_ref()?.scopes.as_deref()

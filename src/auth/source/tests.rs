@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use super::*;
 use crate::auth::answer::{self, RawAnswer};
 use crate::auth::grant::{About, Minting, Proof, Refusal};
-use crate::auth::{Claims, CredentialHoldKind, RefreshPolicy};
+use crate::auth::witness::{self, Told};
+use crate::auth::{Claims, CredentialHoldKind, RefreshPolicy, Witnessing};
 use crate::clock::RuntimeClock;
 use crate::model::{FailureClass, FailureRecord, Timestamp, Token};
 
@@ -582,4 +583,79 @@ async fn a_platform_that_learns_of_new_tokens_late_does_not_block_for_ever() {
         }
     }
     assert!(delivered);
+}
+
+/// Knows whose every token is, or says what it is told to.
+struct ScriptedWitness {
+    says: Mutex<Told>,
+    /// Never answers.
+    hangs: bool,
+    asked: AtomicU32,
+}
+
+impl Witness for ScriptedWitness {
+    fn whose<'a>(&'a self, token: &'a Token) -> Witnessing<'a> {
+        Box::pin(async move {
+            assert!(token.expose().starts_with(CANARY));
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            self.says.lock().unwrap().clone()
+        })
+    }
+}
+
+fn witnessed(says: Told, hangs: bool) -> (Arc<ScriptedWitness>, Arc<Slot>) {
+    let witness = Arc::new(ScriptedWitness {
+        says: Mutex::new(says),
+        hangs,
+        asked: AtomicU32::new(0),
+    });
+    let rules = Rules {
+        asks_whose: true,
+        ..Rules::default()
+    };
+    let slot = Slot::witnessed(
+        ScriptedGrant::new(&[], Step::Token(secs(3600))),
+        Some(Arc::clone(&witness) as Arc<dyn Witness>),
+        rules,
+        Arc::new(RuntimeClock::starting_at(Timestamp(1_700_000_000_000))),
+        Arc::new(Chance::seeded(7)),
+    );
+    (witness, Arc::new(slot))
+}
+
+/// Seen: opaque tokens pinned nothing, and the next one delivered to another organisation without a word.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_shows_nothing_is_asked_about_before_anybody_has_it() {
+    let (witness, slot) = witnessed(Told::Organization("org-a".to_owned()), false);
+    let token = slot.token().await.unwrap();
+    assert_eq!(slot.organization().as_deref(), Some("org-a"));
+    assert!(slot.invalidate(token.generation));
+    *witness.says.lock().unwrap() = Told::Organization("org-b".to_owned());
+    let hold = slot.token().await.unwrap_err();
+    assert_eq!(hold.kind, CredentialHoldKind::Blocked);
+    assert_eq!(
+        hold.reason,
+        "its token belongs to organisation org-b, not org-a; nothing was sent"
+    );
+    assert_eq!(witness.asked.load(Ordering::SeqCst), 2, "once a token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_platform_that_cannot_say_whose_a_token_is_keeps_nobody_waiting() {
+    let (witness, slot) = witnessed(Told::Nothing, true);
+    let began = tokio::time::Instant::now();
+    slot.token().await.unwrap();
+    assert!(began.elapsed() <= witness::PATIENCE + secs(1));
+    assert_eq!(slot.organization(), None);
+    drop(witness);
+    let (witness, slot) = witnessed(Told::Silent, false);
+    for _ in 0..3 {
+        let token = slot.token().await.unwrap();
+        slot.invalidate(token.generation);
+    }
+    let asked = witness.asked.load(Ordering::SeqCst);
+    assert_eq!(asked, 1, "it said that it never will");
 }

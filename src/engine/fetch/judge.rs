@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::lane::{Job, Lane, ROUTE, State};
 use super::pace::Begun;
 use super::{Shared, words};
+use crate::auth::needs_user;
 use crate::engine::gate::{Moment, Trial};
 use crate::engine::hold::HoldKind;
 use crate::engine::pace::SOON;
+use crate::engine::words::{Client, add_fate};
 use crate::model::{
     FailureClass, FailureRecord, Missing, RecordingId, SessionId, SessionKey, Timestamp, Token,
 };
@@ -98,16 +100,20 @@ async fn failed(
     let mut decision = decide(lane, shared, &sent, &case);
     let mut fallback_tried = sent.own().fallback_tried;
     if decision.next == Next::Fallback {
+        let needs_user = case.purview.needs_user;
         match fallback::ask(lane, shared, &sent).await {
-            fallback::Other::Given(facts) => {
-                write::given(lane, shared, sent, Fetched::One(facts)).await;
-                lane.state().given += 1;
+            fallback::Other::Given(given) => {
+                let number = sent.number;
+                write::given(lane, shared, sent, given).await;
+                note_given(lane, shared, number);
                 return;
             }
-            fallback::Other::Refused => fallback_tried = true,
-            fallback::Other::Unanswered(failure) => {
-                case = Case::of_other(*failure);
-            }
+            fallback::Other::Unanswered(failure) => case = Case::of_other(*failure),
+            // Its word counts: the first token is not the one that this platform answers.
+            fallback::Other::Refused(failure) if needs_user => case = Case::of_other(*failure),
+            fallback::Other::Refused(_) => fallback_tried = true,
+            // It stops: what is wanted stays as it was.
+            fallback::Other::NotHad(None) if needs_user => return,
             fallback::Other::NotHad(why) => {
                 if let Some(why) = why {
                     case.record.message = words::without_fallback(why, &case.record.message);
@@ -134,6 +140,8 @@ struct Case {
     record: FailureRecord,
     failed: Failed,
     purview: Purview,
+    /// It met the other kind of token.
+    of_other: bool,
 }
 
 impl Case {
@@ -143,10 +151,19 @@ impl Case {
         let unauthorized = record.class == FailureClass::Unauthorized;
         let credential = unauthorized.then(|| {
             let alone = is_alone(lane, shared);
-            fallback::reject(source, as_session(lane, sent), &sent.token, &record, alone)
+            let fate = source.fate(sent.token.generation);
+            let session = as_session(lane, sent);
+            let credential = fallback::reject(source, session, &sent.token, &record, alone);
+            add_fate(&mut record, fate);
+            credential
         });
         let purview = match record.class {
             FailureClass::PurviewPending => purview(lane, sent, &mut record),
+            FailureClass::Forbidden if needs_user(&record.message) => Purview {
+                needs_user: true,
+                fallback: lane.about.fallback.is_some(),
+                ..Purview::default()
+            },
             _ => Purview::default(),
         };
         Self {
@@ -158,10 +175,11 @@ impl Case {
             },
             record,
             purview,
+            of_other: false,
         }
     }
 
-    /// The other kind of token met trouble that says nothing of the recording.
+    /// What the other kind of token met.
     fn of_other(failure: Failure) -> Self {
         Self {
             failed: Failed {
@@ -172,6 +190,7 @@ impl Case {
             },
             record: failure.record,
             purview: Purview::default(),
+            of_other: true,
         }
     }
 }
@@ -194,6 +213,7 @@ fn purview(lane: &Lane, sent: &Sent, record: &mut FailureRecord) -> Purview {
         record.message = words::other_organization(own, named);
     }
     Purview {
+        needs_user: false,
         lacks_scope: !lacking.is_empty(),
         other_organization,
         fallback: lane.about.fallback.is_some()
@@ -268,12 +288,21 @@ fn hold_route(
     decision: Decision,
     at: Moment,
 ) {
-    let source = lane.about.token.as_ref();
+    let other = lane.about.fallback.as_ref();
+    let source = other.filter(|_| case.of_other).unwrap_or(&lane.about.token);
+    let whose = words::Whose {
+        tenant: lane.tenant(),
+        has_fallback: other.is_some(),
+        client: Client {
+            id: source.client_id(),
+            granted: source.granted_scopes(),
+        },
+    };
     let mut state = lane.state();
     let trial = Trial {
         number: sent.number,
         youngest: state.number,
-        words: words::of(&case.record, source.client_id(), source.granted_scopes()),
+        words: words::of(&case.record, &whose),
         record: Some(case.record.clone()),
         draw: shared.chance.draw(),
     };

@@ -32,6 +32,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 enum History {
     Scope,
     User,
+    /// A user's token, for whatever is asked, however young.
+    UserAlways,
     /// So long after the start.
     Time(Duration),
     Never,
@@ -89,12 +91,17 @@ impl Service {
             return Fetched::Failed(Box::new(failure));
         }
         let refuse = |class, status, code| Fetched::Failed(Box::new(failure(class, status, code)));
+        if *self.history.lock().unwrap() == History::UserAlways && !token.contains("user") {
+            let mut wanted = failure(FailureClass::Forbidden, 400, "bad.request");
+            wanted.record.message = "This request requires a user context.".into();
+            return Fetched::Failed(Box::new(wanted));
+        }
         if id.starts_with("lost") {
             return refuse(FailureClass::Endpoint, 404, "not.found");
         }
         let open = match *self.history.lock().unwrap() {
             History::Scope => token.contains("screenshare:write"),
-            History::User => token.contains("user"),
+            History::User | History::UserAlways => token.contains("user"),
             History::Time(after) => self.started.elapsed() >= after,
             History::Never => false,
         };
@@ -454,6 +461,42 @@ async fn a_token_of_a_user_that_does_not_help_is_tried_once() {
         .filter(|seen| seen.token.starts_with("user"));
     assert_eq!(users.count(), 1);
     assert!(stage.recording("day-1").job.unwrap().fallback_tried);
+}
+
+/// Seen: the route was blocked, and the fallback that was configured for it never asked.
+#[tokio::test(start_paused = true)]
+async fn what_only_a_users_token_may_ask_is_asked_with_the_fallback_and_holds_nobody() {
+    let mut setting = Setting::of(History::UserAlways, issuer("exchanged", Some(WHOLE)));
+    setting.fallback = Some(issuer("user", None));
+    let stage = setting.start();
+    stage.want(&["lost-1"]);
+    pass(MINUTE).await;
+    // The user's token was told that there is no such recording, which is no trouble of the route.
+    assert_eq!(stage.holds(), [""; 0]);
+    stage.want(&["hour-1", "day-1"]);
+    pass(MINUTE).await;
+    for id in ["hour-1", "day-1"] {
+        assert_eq!(stage.state(id), RecordingState::Fetched, "{id}");
+        assert_eq!(stage.requests(id).len(), 2, "{id}: once with each token");
+    }
+    assert_eq!(stage.state("lost-1"), RecordingState::Wanted);
+    pass(DAY * 4).await;
+    assert_eq!(stage.state("lost-1"), RecordingState::Dead);
+    let job = stage.recording("lost-1").job.unwrap();
+    assert_eq!(job.last.unwrap().status, Some(404), "the fallback's word");
+    assert_eq!(stage.holds(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_users_token_the_route_is_blocked_with_where_to_configure_one() {
+    let stage = Setting::of(History::UserAlways, issuer("exchanged", Some(WHOLE))).start();
+    stage.want(&["hour-1"]);
+    pass(MINUTE).await;
+    let held = stage.holds().join("");
+    assert!(
+        held.contains("Configure [tenants.acme.auth.fallback] with grant"),
+        "{held}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 //! What holds a tenant's recordings, in words: one sentence what is wrong, one what to change.
 
+use crate::auth;
 use crate::engine::hold::Words;
 use crate::engine::words::{self, Client};
-use crate::model::{FailureClass, FailureRecord, Missing};
+use crate::model::{FailureClass, FailureRecord, Missing, TenantId};
 use crate::platform::fetch::{FETCH_PERMISSIONS, FETCH_SCOPES};
 
 /// A refusal that another kind of token would have cured, had there been one. What to change comes first: the platform's
@@ -14,13 +15,24 @@ pub fn without_fallback(why: Words, refusal: &str) -> String {
     )
 }
 
-pub fn of(record: &FailureRecord, id: Option<String>, granted: Option<Vec<String>>) -> Words {
-    let client = Client { id, granted };
+/// Whose tokens were refused.
+pub struct Whose<'a> {
+    pub tenant: &'a TenantId,
+    /// There is another kind of token.
+    pub has_fallback: bool,
+    pub client: Client,
+}
+
+pub fn of(record: &FailureRecord, whose: &Whose<'_>) -> Words {
+    let client = &whose.client;
     let name = client
         .id
         .as_ref()
         .map_or("its client".to_owned(), |id| format!("client {id}"));
     match (record.class, &record.missing) {
+        (FailureClass::Forbidden, _) if auth::needs_user(&record.message) => {
+            user_needed(record, whose, &name)
+        }
         (FailureClass::Forbidden | FailureClass::PurviewPending, Some(Missing::Scope(scope))) => {
             let granted = match client.granted.as_deref() {
                 None => String::new(),
@@ -78,6 +90,21 @@ pub fn of(record: &FailureRecord, id: Option<String>, granted: Option<Vec<String
     }
 }
 
+fn user_needed(record: &FailureRecord, whose: &Whose<'_>, name: &str) -> Words {
+    let answer = words::answer(record);
+    if !whose.has_fallback {
+        let (reason, remedy) = auth::user_needed(name, &answer, Some(whose.tenant));
+        return Words::new(format!("recordings: {reason}"), remedy);
+    }
+    Words::new(
+        format!("recordings: the platform wants a token that acts for a user ({answer})"),
+        format!(
+            "Check that [tenants.{}.auth.fallback] is of grant \"jwt_bearer\" or \"refresh_token\", and its token to be had",
+            whose.tenant
+        ),
+    )
+}
+
 pub fn budget_used_up() -> Words {
     Words::new("recordings: its request budget is used up", "")
 }
@@ -112,15 +139,51 @@ mod tests {
         }
     }
 
+    fn said(record: &FailureRecord, client: Client, has_fallback: bool) -> Words {
+        let tenant = "acme".parse().unwrap();
+        let whose = Whose {
+            tenant: &tenant,
+            has_fallback,
+            client,
+        };
+        of(record, &whose)
+    }
+
+    /// Seen: "Check that it has the scopes …", which no scope cures.
+    #[test]
+    fn a_service_token_where_a_users_is_wanted_is_told_where_to_configure_one() {
+        let record = FailureRecord {
+            status: Some(400),
+            code: Some("bad.request".into()),
+            message: "This request requires a user context.".into(),
+            ..record(FailureClass::Forbidden)
+        };
+        assert_eq!(
+            said(&record, Client::default(), false).line(),
+            "recordings: the platform wants a token that acts for a user, and that of its client is a service token \
+             (400 bad.request: This request requires a user context.). \
+             Configure [tenants.acme.auth.fallback] with grant = \"jwt_bearer\" or \"refresh_token\""
+        );
+        assert_eq!(
+            said(&record, Client::default(), true).line(),
+            "recordings: the platform wants a token that acts for a user \
+             (400 bad.request: This request requires a user context.). \
+             Check that [tenants.acme.auth.fallback] is of grant \"jwt_bearer\" or \"refresh_token\", and its token to be had"
+        );
+    }
+
     #[test]
     fn a_422_that_is_a_missing_scope_names_it_and_the_client() {
         let record = FailureRecord {
             missing: Some(Missing::Scope("screenshare:read screenshare:write".into())),
             ..record(FailureClass::PurviewPending)
         };
-        let granted = Some(vec!["analytics:screenrecordings:write".into()]);
+        let client = Client {
+            id: Some("5b1c9e".into()),
+            granted: Some(vec!["analytics:screenrecordings:write".into()]),
+        };
         assert_eq!(
-            of(&record, Some("5b1c9e".into()), granted).line(),
+            said(&record, client, false).line(),
             "recordings: its token lacks the scope screenshare:read screenshare:write \
              (granted: analytics:screenrecordings:write). Add it to client 5b1c9e"
         );
@@ -134,7 +197,7 @@ mod tests {
             FailureClass::Endpoint,
             FailureClass::Unrecognised,
         ] {
-            let words = of(&record(class), None, None);
+            let words = said(&record(class), Client::default(), false);
             assert!(!words.remedy.is_empty(), "{class}");
             assert!(
                 words.reason.contains("422 purview.mismatch: no match"),
@@ -142,7 +205,7 @@ mod tests {
                 words.reason
             );
         }
-        let forbidden = of(&record(FailureClass::Forbidden), None, None).remedy;
+        let forbidden = said(&record(FailureClass::Forbidden), Client::default(), false).remedy;
         assert!(
             forbidden.contains("screenshare:read screenshare:write"),
             "{forbidden}"

@@ -101,6 +101,7 @@ fn a_purview_that_lags_is_asked_again_after_5_minutes_doubling_to_6_hours() {
 fn a_422_for_purview_is_first_a_missing_scope_then_another_organisation_then_another_token_then_patience()
  {
     let all = Purview {
+        needs_user: false,
         lacks_scope: true,
         other_organization: true,
         fallback: true,
@@ -132,6 +133,41 @@ fn a_422_for_purview_is_first_a_missing_scope_then_another_organisation_then_ano
         decided(nothing),
         again(Next::Again(Duration::from_secs(300)))
     );
+}
+
+/// Seen: a fallback was configured, and the route was blocked for want of a user's token.
+#[test]
+fn a_refusal_that_wants_a_users_token_takes_the_fallback_and_without_one_it_is_the_routes() {
+    let decided = |class, purview| {
+        let route = Route {
+            alone: true,
+            ..route()
+        };
+        decide(&failed(class, 403), purview, &item(), &route, 0.0)
+    };
+    let wanted = Purview {
+        needs_user: true,
+        fallback: true,
+        ..Purview::default()
+    };
+    let forbidden = FailureClass::Forbidden;
+    assert_eq!(decided(forbidden, wanted), again(Next::Fallback));
+    for closed in [
+        Purview {
+            fallback: false,
+            ..wanted
+        },
+        Purview {
+            needs_user: false,
+            ..wanted
+        },
+    ] {
+        let blocked = Decision {
+            next: Next::Again(Duration::ZERO),
+            route: Some(RouteHold::Block),
+        };
+        assert_eq!(decided(forbidden, closed), blocked, "{closed:?}");
+    }
 }
 
 #[test]

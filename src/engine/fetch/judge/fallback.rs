@@ -1,4 +1,5 @@
-//! The other kind of token, tried once for a recording that is refused for its purview.
+//! The other kind of token, tried for what is refused to the first: once for a recording that is refused for its purview,
+//! each time where the platform wants a token that acts for a user.
 
 use super::{Sent, as_session};
 use crate::auth::{AfterRejection, Rejection, TokenSource};
@@ -6,7 +7,7 @@ use crate::engine::fetch::Shared;
 use crate::engine::fetch::lane::Lane;
 use crate::engine::fetch::pace::Begun;
 use crate::engine::hold::Words;
-use crate::model::{FailureClass, FailureRecord, RecordingFacts, SessionKey, Token};
+use crate::model::{FailureClass, FailureRecord, SessionKey, Token};
 use crate::platform::Failure;
 use crate::platform::fetch::Fetched;
 use crate::policy::retry::Credential;
@@ -34,9 +35,9 @@ pub fn reject(
 
 /// What the other kind of token brought.
 pub enum Other {
-    Given(Box<RecordingFacts>),
+    Given(Fetched),
     /// It does not do either.
-    Refused,
+    Refused(Box<Failure>),
     /// The platform did not answer the question.
     Unanswered(Box<Failure>),
     /// There is none at present, and why where that is known.
@@ -66,11 +67,10 @@ pub async fn ask(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
     }
     let session = as_session(lane, sent);
     match answer.fetched {
-        Fetched::One(facts) => {
+        given @ (Fetched::One(_) | Fetched::Page(_)) => {
             source.accepted(token.generation, &session);
-            Other::Given(facts)
+            Other::Given(given)
         }
-        Fetched::Page(_) => Other::Refused,
         Fetched::Failed(failure) => match failure.record.class {
             FailureClass::Unauthorized => {
                 reject(source.as_ref(), session, &token, &failure.record, true);
@@ -80,7 +80,7 @@ pub async fn ask(lane: &Lane, shared: &Shared, sent: &Sent) -> Other {
             FailureClass::Throttled | FailureClass::Transient | FailureClass::InDoubt => {
                 Other::Unanswered(failure)
             }
-            _ => Other::Refused,
+            _ => Other::Refused(failure),
         },
     }
 }
