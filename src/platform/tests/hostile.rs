@@ -113,16 +113,24 @@ type Classes = [Option<FailureClass>; 4];
 
 /// A case that says nothing of what is uploaded: questions meet it too, and cannot be in doubt.
 async fn everyone(name: &str, payload: &[u8], script: impl Fn() -> Vec<Step>, classes: Classes) {
-    all(name, payload, &script, classes).await;
     let class = match classes[0].expect("it applies") {
         InDoubt => Transient,
         class => class,
     };
-    for stage in QUESTIONS {
-        let server = Server::playing(script()).await;
-        let record = ask(stage, &server).await;
-        judge(name, stage, &record, class);
-    }
+    let [recording, list, report] = QUESTIONS.map(|stage| {
+        let script = script();
+        async move {
+            let server = Server::playing(script).await;
+            judge(name, stage, &ask(stage, &server).await, class);
+        }
+    });
+    // At the same time: most of them wait.
+    tokio::join!(
+        all(name, payload, &script, classes),
+        recording,
+        list,
+        report
+    );
 }
 
 fn judge(name: &str, stage: Stage, record: &FailureRecord, class: FailureClass) {
