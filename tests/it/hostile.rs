@@ -1,5 +1,6 @@
-//! Platforms that mean no good behind a websocket, against the real binary: each costs its own tenant time, and nobody
-//! a chunk, a retry or memory. `src/platform/websocket/tests/hostile.rs` has the whole table.
+//! Servers that mean no good, against the real binary: platforms behind a websocket and behind HTTP, token endpoints and
+//! archives. Each costs its own tenant time, and nobody a chunk, a retry or memory. `src/platform/tests/hostile.rs` and
+//! `src/platform/websocket/tests/hostile.rs` have the whole tables.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -34,15 +35,19 @@ fn server(play: Play) -> Server {
     Server { url, sent }
 }
 
-/// The key of the handshake.
-fn key(stream: &mut TcpStream) -> io::Result<String> {
+/// A request up to its body.
+fn head(stream: &mut TcpStream) -> io::Result<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    let head = String::from_utf8_lossy(&head);
-    let key = head.lines().find_map(|line| {
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// The key of the handshake.
+fn key(stream: &mut TcpStream) -> io::Result<String> {
+    let key = head(stream)?.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("sec-websocket-key")
             .then(|| value.trim().to_owned())
@@ -67,13 +72,40 @@ fn for_ever(stream: &mut TcpStream, bytes: &[u8], sent: &AtomicU64) -> io::Resul
 }
 
 fn endless_headers(stream: &mut TcpStream, sent: &AtomicU64) -> io::Result<()> {
-    key(stream)?;
-    stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n")?;
+    let switching = head(stream)?.contains("Upgrade: websocket");
+    let status: &[u8] = match switching {
+        true => b"HTTP/1.1 101 Switching Protocols\r\n",
+        false => b"HTTP/1.1 200 OK\r\n",
+    };
+    stream.write_all(status)?;
     for_ever(
         stream,
         b"X-Filler: 0123456789012345678901234567890123456789\r\n",
         sent,
     )
+}
+
+fn endless_body(stream: &mut TcpStream, sent: &AtomicU64) -> io::Result<()> {
+    head(stream)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n")?;
+    for_ever(stream, &[b'z'; 65_536], sent)
+}
+
+fn dripping(stream: &mut TcpStream, _: &AtomicU64) -> io::Result<()> {
+    head(stream)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
+    loop {
+        stream.write_all(b"z")?;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}
+
+fn page(stream: &mut TcpStream, _: &AtomicU64) -> io::Result<()> {
+    head(stream)?;
+    stream.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<html>Sign in</html>",
+    )?;
+    stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
 fn another_key(stream: &mut TcpStream, _: &AtomicU64) -> io::Result<()> {
@@ -85,7 +117,7 @@ fn another_key(stream: &mut TcpStream, _: &AtomicU64) -> io::Result<()> {
 }
 
 fn elsewhere(stream: &mut TcpStream, _: &AtomicU64) -> io::Result<()> {
-    key(stream)?;
+    head(stream)?;
     stream.write_all(
         b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     )
@@ -113,12 +145,19 @@ fn pings(stream: &mut TcpStream, sent: &AtomicU64) -> io::Result<()> {
 
 /// Sends `tenant` to another platform than the others.
 fn redirect(site: &Site, tenant: &str, url: &str) {
-    let real = format!("api_url = \"{}\"", site.sandbox.url());
+    let real = site.sandbox.url();
+    let wrong = format!("api_url = \"{url}\"");
+    rewrite(site, tenant, &format!("api_url = \"{real}\""), &wrong);
+}
+
+/// Changes a line of a tenant's table.
+fn rewrite(site: &Site, tenant: &str, line: &str, to: &str) {
     site.configure(|text| {
         let at = text.find(&format!("[tenants.{tenant}]")).unwrap();
         let (before, table) = text.split_at(at);
-        let table = table.replacen(&real, &format!("api_url = \"{url}\""), 1);
-        format!("{before}{table}")
+        let changed = table.replacen(line, to, 1);
+        assert_ne!(table, changed, "{tenant} has no {line}");
+        format!("{before}{changed}")
     });
 }
 
@@ -224,4 +263,104 @@ fn a_flood_of_pings_that_takes_no_answer_is_thrown_away() {
     assert_eq!(site.stats().chunks("acme", "dead"), 0);
     run.terminate();
     run.wait().expect(0);
+}
+
+/// Where a tenant meets its hostile server.
+enum Meets {
+    Json,
+    Binary,
+    Token,
+    Archive,
+}
+
+fn lead_astray(site: &Site, tenant: &str, meets: &Meets, url: &str) {
+    match meets {
+        Meets::Token => {
+            let real = format!("token_url = \"{}/", site.sandbox.url());
+            rewrite(site, tenant, &real, &format!("token_url = \"{url}/"));
+        }
+        _ => redirect(site, tenant, url),
+    }
+    if let Meets::Binary = meets {
+        rewrite(
+            site,
+            tenant,
+            "transport = \"json\"",
+            "transport = \"binary\"",
+        );
+    }
+    match meets {
+        Meets::Archive => {
+            let wish = ["recordings", "fetch", "--tenant", tenant, "rec-1"];
+            site.worker(wish.as_slice()).expect(0);
+        }
+        _ => site.enqueue(tenant, "s1", 0),
+    }
+}
+
+#[test]
+fn hostile_platforms_token_endpoints_and_archives_cost_their_own_tenant_time_and_no_memory() {
+    use Meets::{Archive, Binary, Json, Token};
+    const MOST: u64 = 64 << 20;
+    let hostile: [(&str, Meets, Play, &str); 10] = [
+        ("acme", Json, endless_headers, "message head is too large"),
+        ("globex", Json, endless_body, "no stated type is no receipt"),
+        ("initech", Json, page, "200 with text/html is no receipt"),
+        ("t4", Binary, endless_body, "no stated type is no receipt"),
+        ("t5", Binary, elsewhere, "307 is no receipt"),
+        ("t6", Token, endless_headers, "message head is too large"),
+        (
+            "t7",
+            Token,
+            endless_body,
+            "answers with far more than a token",
+        ),
+        ("t9", Token, page, "a web page instead of a token"),
+        (
+            "t10",
+            Archive,
+            endless_body,
+            "no stated type is no recording",
+        ),
+        // Is given 30 s.
+        ("t8", Token, dripping, "no answer in time"),
+    ];
+    let site = Site::granted("client_credentials", 11, "1h");
+    let servers: Vec<Server> = hostile
+        .iter()
+        .map(|(tenant, meets, play, _)| {
+            let server = server(*play);
+            lead_astray(&site, tenant, meets, &server.url);
+            server
+        })
+        .collect();
+    site.enqueue("t11", "s1", 0);
+    let run = site.run();
+    site.wait_stats("t11 to be served", |told| {
+        told.chunks("t11", "delivered") == 1
+    });
+    for (tenant, meets, _, words) in &hostile {
+        let asked = match meets {
+            Archive => &["recordings", "show", "rec-1"][..],
+            _ => &["why", tenant, "s1"],
+        };
+        wait_for(&format!("{tenant}: {words}"), || {
+            let told = site.worker(asked).expect(0).out;
+            told.contains(words).then_some(())
+        });
+        assert_eq!(site.stats().chunks(tenant, "dead"), 0, "{tenant}");
+    }
+    site.enqueue("t11", "s1", 1);
+    site.wait_stats("t11 to be served", |told| {
+        told.chunks("t11", "delivered") == 2
+    });
+    let most = peak(&run);
+    assert!(most < MOST, "{most} bytes");
+    run.terminate();
+    run.wait().expect(0);
+    for server in &servers {
+        redirect_back(&site, "everybody", &server.url);
+    }
+    site.worker(&["drain"]).expect(0);
+    site.assert_all_delivered(11);
 }

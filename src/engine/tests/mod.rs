@@ -11,3 +11,4 @@ mod meter;
 mod order;
 mod running;
 mod stage;
+mod trouble;

@@ -105,6 +105,8 @@ struct Ledger {
     requests: Vec<Seen>,
     /// Stored sequences by tenant and session, in the order of arrival.
     stored: BTreeMap<(String, String), Vec<u64>>,
+    /// Parts that came although they were stored.
+    duplicates: u64,
     on_the_wire: Vec<(String, String)>,
     most_on_the_wire: usize,
 }
@@ -146,15 +148,16 @@ impl ScriptedPlatform {
         let mut ledger = self.ledger.lock().unwrap();
         let session = (seen.tenant.clone(), seen.session.clone());
         let stored = ledger.stored.entry(session).or_default();
-        let mut duplicate = false;
+        let mut duplicates = 0;
         for sequence in seen.sequences() {
             if stored.contains(&sequence) {
-                duplicate = true;
+                duplicates += 1;
             } else {
                 stored.push(sequence);
             }
         }
-        duplicate
+        ledger.duplicates += duplicates;
+        duplicates > 0
     }
 }
 
@@ -702,6 +705,25 @@ impl Stage {
         let ledger = self.platform.ledger.lock().unwrap();
         let session = (tenant.to_owned(), session.to_owned());
         ledger.stored.get(&session).cloned().unwrap_or_default()
+    }
+
+    /// How many chunks of the sessions `s0`, `s1` and so on were stored, each session's from its first without a hole.
+    pub fn prefixes(&self, tenant: &str, sessions: u64) -> u64 {
+        let counts = (0..sessions).map(|session| {
+            let stored = self.stored(tenant, &format!("s{session}"));
+            let count = stored.len() as u64;
+            assert!(
+                stored.iter().copied().eq(0..count),
+                "s{session}: {stored:?}"
+            );
+            count
+        });
+        counts.sum()
+    }
+
+    /// Parts that the platform got although it had stored them.
+    pub fn duplicates(&self) -> u64 {
+        self.platform.ledger.lock().unwrap().duplicates
     }
 
     pub fn requests(&self) -> Vec<Seen> {

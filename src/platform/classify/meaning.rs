@@ -86,6 +86,10 @@ pub fn of(asked: &Asked<'_>, heard: &Heard<'_>, error: &ErrorBody) -> Meaning {
 fn accepted(asked: &Asked<'_>, heard: &Heard<'_>) -> Meaning {
     if asked.route == Route::Fetch {
         let (status, kind) = (heard.status, content_kind(heard));
+        if heard.ending == Ending::Torn {
+            let why = format!("the answer with status {status} broke off");
+            return Meaning::Failed(Finding::because(unanswered(asked.sent), why));
+        }
         let why = format!("status {status} {kind} is no recording");
         return Meaning::Failed(Finding::because(FailureClass::Unrecognised, why));
     }

@@ -1,8 +1,9 @@
-//! Servers that mean no good, against every HTTP transport, and against both parties of the presigned one: bounded time,
-//! bounded memory, a class that fits and a record that says what was seen.
+//! Servers that mean no good, against every HTTP transport, against both parties of the presigned one, and against every
+//! question: bounded time, bounded memory, a class that fits and a record that says what was seen.
 
 use super::server::{Server, Step};
 use super::*;
+use crate::platform::fetch::{Archive, Fetch, Fetched, HttpArchive, Source, Wish};
 use FailureClass::{InDoubt, Transient, Unrecognised};
 
 /// Who is hostile.
@@ -14,9 +15,14 @@ enum Stage {
     Asking,
     /// The storage host that it names.
     Storing,
+    /// The platform that is asked for a recording's metadata, for its list of recordings, for an upload report.
+    Recording,
+    List,
+    Report,
 }
 
-const STAGES: [Stage; 4] = [Stage::Json, Stage::Binary, Stage::Asking, Stage::Storing];
+const DELIVERIES: [Stage; 4] = [Stage::Json, Stage::Binary, Stage::Asking, Stage::Storing];
+const QUESTIONS: [Stage; 3] = [Stage::Recording, Stage::List, Stage::Report];
 
 /// The whole of a test; reached only by something that never ends.
 const BOUND: Duration = Duration::from_secs(60);
@@ -33,9 +39,7 @@ async fn meet(stage: Stage, server: &Server, payload: Vec<u8>) -> FailureRecord 
     let platform: Box<dyn Platform> = match stage {
         Stage::Json => Box::new(JsonPlatform::new(timeouts, Reach::default())),
         Stage::Binary => Box::new(BinaryPlatform::new(timeouts, Reach::default())),
-        Stage::Asking | Stage::Storing => {
-            Box::new(PresignedPlatform::new(timeouts, Reach::default()))
-        }
+        _ => Box::new(PresignedPlatform::new(timeouts, Reach::default())),
     };
     let answer = tokio::time::timeout(BOUND, platform.deliver(delivery)).await;
     let failure = failure(answer.unwrap_or_else(|_| panic!("{stage:?} never ended")));
@@ -47,18 +51,101 @@ async fn meet(stage: Stage, server: &Server, payload: Vec<u8>) -> FailureRecord 
     failure.record
 }
 
-/// The classes of the four stages, in the order of [`STAGES`]; `None` where the case does not apply.
+/// What came of a question to `server`.
+async fn ask(stage: Stage, server: &Server) -> FailureRecord {
+    let asked = async {
+        match stage {
+            Stage::Report => report(server).await,
+            _ => fetch(stage, server).await,
+        }
+    };
+    let asked = tokio::time::timeout(BOUND, asked).await;
+    let failure = asked.unwrap_or_else(|_| panic!("{stage:?} never ended"));
+    assert_eq!(failure.route, Route::Fetch);
+    failure.record
+}
+
+async fn report(server: &Server) -> Failure {
+    let platform = PresignedPlatform::new(faults::impatient(), Reach::default());
+    let delivery = delivery(&server.url, &[noise(10)]);
+    let inquiry = Inquiry {
+        target: delivery.target,
+        token: delivery.token,
+        keys: vec!["k".into()],
+        at: delivery.at,
+    };
+    match platform.report(inquiry).await.0 {
+        Reported::Failed(failure) => failure,
+        Reported::Told(told) => panic!("{told:?}"),
+    }
+}
+
+async fn fetch(stage: Stage, server: &Server) -> Failure {
+    let source = Source {
+        tenant: "acme".parse().unwrap(),
+        api_url: server.url.clone(),
+        path: "/api/v2/screenshare/recordings".into(),
+        list_path: None,
+    };
+    let wish = match stage {
+        Stage::List => Wish::Page {
+            since: Timestamp(0),
+            cursor: None,
+        },
+        _ => Wish::One("rec-1".parse().unwrap()),
+    };
+    let fetch = Fetch {
+        source: Arc::new(source),
+        token: Token::new(SECRET.into(), Generation(3)),
+        wish,
+        attempt: 1,
+        at: Timestamp(1_772_356_000_000),
+    };
+    let archive = HttpArchive::new(faults::impatient(), Reach::default());
+    match archive.fetch(fetch).await.fetched {
+        Fetched::Failed(failure) => *failure,
+        told => panic!("{told:?}"),
+    }
+}
+
+/// The classes of the deliveries, in the order of [`DELIVERIES`]; `None` where the case does not apply.
 type Classes = [Option<FailureClass>; 4];
 
+/// A case that says nothing of what is uploaded: questions meet it too, and cannot be in doubt.
+async fn everyone(name: &str, payload: &[u8], script: impl Fn() -> Vec<Step>, classes: Classes) {
+    let class = match classes[0].expect("it applies") {
+        InDoubt => Transient,
+        class => class,
+    };
+    let [recording, list, report] = QUESTIONS.map(|stage| {
+        let script = script();
+        async move {
+            let server = Server::playing(script).await;
+            judge(name, stage, &ask(stage, &server).await, class);
+        }
+    });
+    // At the same time: most of them wait.
+    tokio::join!(
+        all(name, payload, &script, classes),
+        recording,
+        list,
+        report
+    );
+}
+
+fn judge(name: &str, stage: Stage, record: &FailureRecord, class: FailureClass) {
+    assert_eq!(record.class, class, "{name} at {stage:?}: {record:?}");
+    assert!(!record.message.is_empty(), "{name} at {stage:?}");
+    assert!(record.body.len() <= 1024 && record.message.len() <= 512);
+    assert!(!format!("{record:?}").contains("canary"), "{name}");
+}
+
 async fn all(name: &str, payload: &[u8], script: impl Fn() -> Vec<Step>, classes: Classes) {
-    for (stage, class) in STAGES.into_iter().zip(classes) {
+    for (stage, class) in DELIVERIES.into_iter().zip(classes) {
         let Some(class) = class else { continue };
         let server = Server::playing(script()).await;
         let record = meet(stage, &server, payload.to_vec()).await;
-        assert_eq!(record.class, class, "{name} at {stage:?}: {record:?}");
-        assert!(!record.message.is_empty(), "{name} at {stage:?}");
-        assert!(record.body.len() <= 1024 && record.message.len() <= 512);
-        assert!(!format!("{record:?}").contains("canary"), "{name}");
+        judge(name, stage, &record, class);
     }
 }
 
@@ -79,7 +166,7 @@ async fn answers_without_end_are_cut_off() {
         script.push(endless);
         script
     };
-    all("headers", &payload, headers, everywhere(InDoubt)).await;
+    everyone("headers", &payload, headers, everywhere(InDoubt)).await;
     for head in [
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n",
@@ -90,7 +177,7 @@ async fn answers_without_end_are_cut_off() {
             script.push(Step::WriteForever(&[b'z'; 65_536]));
             script
         };
-        all(head, &payload, body, everywhere(Unrecognised)).await;
+        everyone(head, &payload, body, everywhere(Unrecognised)).await;
     }
 }
 
@@ -105,15 +192,15 @@ async fn whoever_drips_or_says_nothing_is_not_waited_for() {
         }
     };
     let silent = || vec![Step::ReadAll, Step::Stall];
-    all("silence", &payload, silent, everywhere(InDoubt)).await;
+    everyone("silence", &payload, silent, everywhere(InDoubt)).await;
     let head = dripping("HTTP/1.1 200 OK\r\nX-Filler: ");
-    all("dripping headers", &payload, head, everywhere(InDoubt)).await;
+    everyone("dripping headers", &payload, head, everywhere(InDoubt)).await;
     let body = dripping("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
     // A storage host's receipt is in its headers, and there is none.
     let classes = [InDoubt, InDoubt, InDoubt, Unrecognised].map(Some);
-    all("dripping body", &payload, body, classes).await;
+    everyone("dripping body", &payload, body, classes).await;
     let error = dripping("HTTP/1.1 503 No\r\nContent-Length: 100000\r\n\r\n");
-    all("dripping error", &payload, error, everywhere(Transient)).await;
+    everyone("dripping error", &payload, error, everywhere(Transient)).await;
 }
 
 #[tokio::test]
@@ -144,10 +231,10 @@ async fn pages_garbage_and_wrong_receipts_deliver_nothing() {
         ("502 Bad Gateway", &[], "<html>nginx</html>", Transient),
     ] {
         let script = || answered(http(status, headers, body));
-        all(status, &payload, script, everywhere(class)).await;
+        everyone(status, &payload, script, everywhere(class)).await;
     }
     let garbage = || answered(noise(5000));
-    all("no HTTP", &payload, garbage, everywhere(InDoubt)).await;
+    everyone("no HTTP", &payload, garbage, everywhere(InDoubt)).await;
 }
 
 #[tokio::test]
@@ -163,7 +250,7 @@ async fn no_one_is_sent_on_to_another_host() {
     ] {
         let location = format!("Location: {}/next", elsewhere.url);
         let script = || answered(http(line, &[&location], ""));
-        all(line, &payload, script, everywhere(Unrecognised)).await;
+        everyone(line, &payload, script, everywhere(Unrecognised)).await;
     }
     assert!(!elsewhere.is_done(), "something went to another host");
 }

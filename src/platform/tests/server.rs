@@ -71,7 +71,8 @@ impl Seen {
     }
 
     pub fn announced(&self) -> usize {
-        self.header("content-length").unwrap().parse().unwrap()
+        let length = self.header("content-length");
+        length.map_or(0, |length| length.parse().unwrap())
     }
 
     fn is_complete(&self) -> bool {
