@@ -6,11 +6,12 @@ pub mod simulated;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fdatasync, statvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync, statvfs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A chunk's bytes, checked as they are read; a read error of kind `InvalidData` means that they are damaged.
@@ -43,6 +44,11 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `parts`, one after another, at `offset`.
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// Lets the medium begin with what was written to these bytes, so that a later [`DiskFile::sync`] waits less. Promises
+    /// nothing and waits for nothing.
+    fn begin_writing(&self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
     /// Forces the file's content, and what is needed to read it back, to the medium.
     fn sync(&self) -> io::Result<()>;
     /// Reserves space so that later writes below `length` need none.
@@ -123,6 +129,14 @@ impl DiskFile for RealFile {
             }
         }
         Ok(())
+    }
+
+    /// The system takes the advice as a reason to write what is dirty now; what is being written stays in its cache.
+    fn begin_writing(&self, offset: u64, length: u64) {
+        if let Some(length) = NonZeroU64::new(length) {
+            // A filesystem that knows no such advice writes when it is told to sync.
+            let _ = fadvise(&self.0, offset, Some(length), Advice::DontNeed);
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -172,7 +172,9 @@ fn write(inner: &Inner, active: &mut Active, planned: &[Planned]) -> io::Result<
         answer_early(planned);
     }
     stop_at("writing");
-    segment.file()?.write_at(&parts, active.end)?;
+    let file = segment.file()?;
+    file.write_at(&parts, active.end)?;
+    file.begin_writing(active.end, end - active.end);
     stop_at("between_frames_and_words");
     if !words.is_empty() {
         segment.write_words(active.next_ordinal, &words)?;

@@ -194,6 +194,7 @@ fn write_solo<'a>(
         crcs.extend(frame::block_checksums(piece));
         admit(inner, chunk, bytes + piece.len() as u64)?;
         file.write_at(&[piece], bytes).map_err(EnqueueError::Io)?;
+        file.begin_writing(bytes, piece.len() as u64);
         bytes += piece.len() as u64;
         if bytes > inner.settings.max_chunk_bytes {
             return Err(EnqueueError::TooLarge {

@@ -11,7 +11,7 @@ use crate::disk::simulated::SimulatedDisk;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::model::DeadReason;
 use crate::store::header::SegmentHeader;
-use crate::store::layout::SegmentId;
+use crate::store::layout::{PAGE, SegmentId};
 use crate::store::segment::Segment;
 use crate::store::word::Word;
 use crate::store::{EnqueueError, Outcome, SequenceChoice, Settings, Store, keeper};
@@ -110,6 +110,9 @@ struct Counting(Arc<Counts>);
 struct Counts {
     open: AtomicUsize,
     most: AtomicUsize,
+    begun: AtomicUsize,
+    /// What was begun when the last sync came.
+    begun_before_sync: AtomicUsize,
 }
 
 struct Counted(Arc<dyn DiskFile>, Arc<Counts>);
@@ -135,7 +138,14 @@ impl DiskFile for Counted {
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         self.0.write_at(parts, offset)
     }
+    fn begin_writing(&self, offset: u64, length: u64) {
+        assert_eq!((offset % PAGE, length % PAGE), (0, 0), "whole pages");
+        self.1.begun.fetch_add(length as usize, Ordering::SeqCst);
+        self.0.begin_writing(offset, length);
+    }
     fn sync(&self) -> io::Result<()> {
+        let begun = self.1.begun.load(Ordering::SeqCst);
+        self.1.begun_before_sync.store(begun, Ordering::SeqCst);
         self.0.sync()
     }
     fn allocate(&self, length: u64) -> io::Result<()> {
@@ -204,6 +214,27 @@ fn an_opening_after_a_kill_needs_few_descriptors_whatever_the_number_of_segments
     few("housekeeping");
     assert_eq!(drain(&store, "s1").len() as u64, sequence - 1);
     store.close().unwrap();
+}
+
+#[test]
+fn the_disk_begins_with_whole_pages_of_a_commit_before_its_sync() {
+    let fixture = Fixture::new();
+    let disk = Counting::default();
+    let on = Arc::new(disk.clone());
+    let store = Store::open_on(fixture.dir(), settings(), Arc::new(SystemClock), on).unwrap();
+    let chunk = new_chunk("acme", "s1", SequenceChoice::Exactly(0));
+    store.enqueue(chunk, &mut [7; 150_000].as_slice()).unwrap();
+    let end = store
+        .inner
+        .segments()
+        .values()
+        .next()
+        .map(|slot| u64::from(slot.book().end) - slot.segment.layout.data_start());
+    let begun = disk.0.begun_before_sync.load(Ordering::SeqCst) as u64;
+    assert_eq!(Some(begun), end, "all that the commit wrote");
+    store.close().unwrap();
+    let store = fixture.open();
+    assert_eq!(drain(&store, "s1").len(), 1);
 }
 
 /// Seen: damage found at open is buried by the first round of housekeeping; bytes that were given again before it were
