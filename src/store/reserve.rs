@@ -1,5 +1,5 @@
-//! Space that is kept for the hour in which there is none: enough for one ledger and one segment, so that what was
-//! accepted can still be settled, moved and let go. It stands while something is owed; an empty store needs none.
+//! Space that is kept for the hour in which there is none: enough for one ledger, one segment and what the index takes
+//! when it is opened, so that what was accepted can still be settled, moved and let go. It stands while something is owed; an empty store needs none.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use crate::disk::Disk;
 const NAME: &str = "reserve";
 /// Both files of a ledger beside their successors; a larger one is looked at.
 const LEDGER_BYTES: u64 = 1 << 20;
+/// The index takes what it has ahead of its end, and may grow by as much again, before the first note is written.
+const INDEX_BYTES: u64 = 2 * super::index::AHEAD_BYTES;
 /// With less than this left the index could not write either, so the reserve is given to whoever needs it.
 const LOW_BYTES: u64 = 4 << 20;
 
@@ -121,7 +123,7 @@ pub fn keep(inner: &Inner) {
     if owed || reserve.is_spent() {
         let ledger = inner.disk.open(&inner.dir.join("ledger.a"));
         let ledger = ledger.and_then(|file| file.length()).unwrap_or(0);
-        let wanted = inner.settings.segment_bytes + LEDGER_BYTES.max(4 * ledger);
+        let wanted = inner.settings.segment_bytes + INDEX_BYTES + LEDGER_BYTES.max(4 * ledger);
         reserve.make(wanted, inner.settings.min_free_bytes);
     }
     if !owed {

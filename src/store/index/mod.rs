@@ -11,7 +11,7 @@ mod thread;
 
 pub use rows::{Owed, RowKey, segment_of};
 pub use sweeps::{Ages, Named};
-pub use tables::Change;
+pub use tables::{AHEAD_BYTES, Change};
 use tables::Tables;
 pub use thread::{Index, Opened};
 

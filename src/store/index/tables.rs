@@ -29,7 +29,7 @@ const VERSION: u8 = 1;
 const CACHE_BYTES: u64 = 8 << 20;
 const HISTORY_MAX: usize = 8;
 /// Space that its file has behind its end, so that settling goes on when the disk is full.
-const AHEAD: u64 = 2 << 20;
+pub const AHEAD_BYTES: u64 = 2 << 20;
 
 /// One fact of the journal, on its way into the index.
 #[derive(Debug, Clone)]
@@ -382,8 +382,8 @@ impl Tables {
 fn reserve_ahead(file: &File) {
     use std::os::unix::fs::MetadataExt;
     let Ok(found) = file.metadata() else { return };
-    if found.blocks() * 512 < found.len() + AHEAD / 2 {
-        let whole = found.len() + AHEAD;
+    if found.blocks() * 512 < found.len() + AHEAD_BYTES / 2 {
+        let whole = found.len() + AHEAD_BYTES;
         let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, whole);
     }
 }
