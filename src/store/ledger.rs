@@ -67,6 +67,7 @@ pub struct Ledger {
     pub next_segment: SegmentId,
     /// Chunks of segments that vanished without being retired.
     pub lost: u64,
+    /// In the files and where they are read; a running store has its sessions elsewhere.
     pub sessions: Vec<SessionLine>,
     pub running: Running,
     /// The organisation that each tenant's token showed first, or that an operator confirmed.

@@ -21,8 +21,9 @@ pub fn read_segments(
     ends: &BTreeMap<SegmentId, Closed>,
     ledger: &Ledger,
     disk: &dyn Disk,
+    gather: bool,
 ) -> io::Result<(Survey, Notes)> {
-    let mut survey = recover::survey(&found.segments, ends, ledger)?;
+    let mut survey = recover::survey(&found.segments, ends, ledger, gather)?;
     let mut changed = false;
     let mended = std::mem::take(&mut survey.mended);
     for (at, word) in &survey.rewrite {
@@ -46,7 +47,7 @@ pub fn read_segments(
     if changed || moved > 0 {
         // Rare: the process ended between a note and its word, between a replacement and the purge of what it
         // replaces, or between a copy and the word that says so. The words are right now; look again.
-        survey = recover::survey(&found.segments, ends, ledger)?;
+        survey = recover::survey(&found.segments, ends, ledger, gather)?;
     }
     survey.mended = mended;
     let mut notes = Notes::default();

@@ -54,8 +54,19 @@ pub fn open(
         inventory(&disk, &segments_dir, &mut ledger).map_err(|fault| header_error(dir, fault))?;
     let ends = tail::ends(&found, &ledger, disk.as_ref(), settings.sabotaged).map_err(io_error)?;
     stop_at("reopening");
-    let (mut survey, mut notes) =
-        mend::read_segments(&found, &ends, &ledger, disk.as_ref()).map_err(io_error)?;
+    let mark = clean_mark(&found, &ends, &ledger);
+    let arrivals = Arc::new(Arrivals::default());
+    let opened = open_index(dir, &settings, &arrivals)
+        .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
+    let marked = opened.clean_mark == Some(mark);
+    let read = mend::read_segments(&found, &ends, &ledger, disk.as_ref(), !marked);
+    let (mut survey, mut notes) = read.map_err(|error| {
+        // Nobody else lets go of it.
+        drop(opened.index.close(0));
+        io_error(error)
+    })?;
+    // Known with the others from now on.
+    ledger.sessions = Vec::new();
     mended.append(&mut survey.mended);
     remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey, &mut mended)
         .map_err(io_error)?;
@@ -66,11 +77,7 @@ pub fn open(
         found.damage.push(damage);
     }
 
-    let mark = clean_mark(&found, &ends, &ledger);
-    let arrivals = Arc::new(Arrivals::default());
-    let opened = open_index(dir, &settings, &arrivals)
-        .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
-    let index_fits = opened.clean_mark == Some(mark)
+    let index_fits = marked
         && opened
             .index
             .ask_patiently(|tables| tables.owed_count())
@@ -84,7 +91,7 @@ pub fn open(
             .segments
             .values()
             .for_each(|(segment, _)| segment.inherit_words());
-        rebuild(&opened.index, &found, &ends).map_err(io_error)?;
+        rebuild(&opened.index, &found, &ends, &mut survey).map_err(io_error)?;
     }
     let next_number = ledger.next_number.max(survey.highest_number + 1);
     let written_running_ms = ledger.running.total_ms();

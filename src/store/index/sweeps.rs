@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::rows::{Owed, RowKey, decode, parse_key, segment_of, tenant_prefix};
+use super::packed::Owed;
+use super::rows::{RowKey, decode, parse_key, tenant_prefix};
 use super::{IndexFault, Tables};
 use crate::model::{ChunkKey, SessionKey, TenantId, Timestamp};
 use crate::store::layout::SegmentId;
@@ -63,11 +64,11 @@ impl Tables {
         let mut names = Vec::new();
         for item in self.owed.tree().iter() {
             let (key, value) = item?;
-            let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
+            let Some((session, _, _)) = parse_key(&key) else {
                 continue;
             };
             for owed in decode::<Owed>(&key, &value)? {
-                if places.contains(&(segment, owed.ordinal)) {
+                if places.contains(&(owed.segment, owed.ordinal)) {
                     let SessionKey { tenant, session } = session.clone();
                     let key = ChunkKey {
                         tenant,
@@ -75,7 +76,7 @@ impl Tables {
                         sequence: owed.sequence,
                     };
                     names.push(Named {
-                        segment,
+                        segment: owed.segment,
                         ordinal: owed.ordinal,
                         key,
                         bytes: owed.bytes,
