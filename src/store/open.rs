@@ -59,7 +59,13 @@ pub fn open(
     let opened = open_index(dir, &settings, &arrivals)
         .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
     let marked = opened.clean_mark == Some(mark);
-    let read = mend::read_segments(&found, &ends, &ledger, disk.as_ref(), !marked);
+    let (owed, read) = std::thread::scope(|scope| {
+        let index = &opened.index;
+        let count = move || index.ask_patiently(|tables| tables.owed_count()).ok();
+        let counting = marked.then(|| scope.spawn(count));
+        let read = mend::read_segments(&found, &ends, &ledger, disk.as_ref(), !marked);
+        (counting.and_then(|it| it.join().ok()).flatten(), read)
+    });
     let (mut survey, mut notes) = read.map_err(|error| {
         // Nobody else lets go of it.
         drop(opened.index.close(0));
@@ -77,11 +83,7 @@ pub fn open(
         found.damage.push(damage);
     }
 
-    let index_fits = marked
-        && opened
-            .index
-            .ask_patiently(|tables| tables.owed_count())
-            .is_ok_and(|owed| owed == survey.live);
+    let index_fits = owed == Some(survey.live);
     let mut burials =
         name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
             .map_err(io_error)?;
@@ -140,12 +142,11 @@ pub fn open(
         reserve,
     };
     load_delays(&inner);
-    let owed: Vec<_> = {
+    {
         let sessions = inner.sessions();
         let owed = sessions.by_key.iter().filter(|(_, state)| state.owed > 0);
-        owed.map(|(key, _)| key.clone()).collect()
-    };
-    inner.arrivals.add(owed);
+        inner.arrivals.add(owed.map(|(key, _)| key.clone()));
+    }
     Ok(inner)
 }
 

@@ -137,7 +137,7 @@ impl Survey {
                             let reason =
                                 "a state word does not read back; taken for live and written again";
                             let mended = Damage::at(segment.id.file_name(), place, reason);
-                            self.mended.push(mended.of(Some(&meta.key)));
+                            self.mended.push(mended.of(Some(&meta.key())));
                             self.rewrite.push((at, word));
                         }
                         self.chunk(book, at, &head, &word, &meta);
@@ -211,7 +211,7 @@ impl Survey {
             return;
         }
         book.tallies
-            .entry(meta.key.tenant.clone())
+            .entry(meta.session.tenant.clone())
             .or_default()
             .accept(word.state, meta.bytes);
         if let Kind::Chunk { solo: Some(id), .. } = head.header.kind {
@@ -226,20 +226,21 @@ impl Survey {
                 },
             );
         }
-        let elsewhere = self.damaged_ones.get(&meta.key).filter(|it| **it != at);
-        self.replaced.extend(elsewhere);
+        if !self.damaged_ones.is_empty() {
+            let elsewhere = self.damaged_ones.get(&meta.key());
+            self.replaced.extend(elsewhere.filter(|it| **it != at));
+        }
         if word.sending {
             self.crashed.push((at, head.start));
         }
-        let session = meta.key.session_key();
         if let Some(gathered) = &mut self.gathered {
-            gathered.add(&session, &fact(at, head, word, meta));
+            gathered.add(&meta.session, &fact(at, head, word, meta));
         }
         if self.gathered.as_ref().is_some_and(Gathered::is_full) {
             self.gathered = None;
         }
-        let state = self.sessions.entry(&session);
-        state.accepted.insert(meta.key.sequence);
+        let state = self.sessions.entry(&meta.session);
+        state.accepted.insert(meta.sequence);
         state.changed_at = state.changed_at.max(head.header.accepted_at);
         if head.header.number >= self.fresh_from {
             state.seen = None;
@@ -252,9 +253,9 @@ impl Survey {
                 state.owed += 1;
                 self.live += 1;
             }
-            ChunkState::Dead => self.dead.push((meta.key.clone(), at, word.version)),
+            ChunkState::Dead => self.dead.push((meta.key(), at, word.version)),
             ChunkState::Delivered | ChunkState::Confirming => {
-                state.delivered_high = state.delivered_high.max(Some(meta.key.sequence));
+                state.delivered_high = state.delivered_high.max(Some(meta.sequence));
             }
             _ => {}
         }
@@ -293,7 +294,8 @@ impl Survey {
 
 /// Of a chunk's metadata what a walk over all of them needs.
 pub struct Brief {
-    pub key: ChunkKey,
+    pub session: SessionKey,
+    pub sequence: u64,
     pub bytes: u64,
     pub digest: Digest,
     last: bool,
@@ -308,24 +310,31 @@ fn brief(head: &FrameHead, sessions: &Sessions, tenants: &mut HashSet<TenantId>)
     if !HostName::is_valid(raw.host) {
         return None;
     }
-    let SessionKey { tenant, session } = match sessions.key(raw.tenant, raw.session) {
+    let session = match sessions.key(raw.tenant, raw.session) {
         Some(key) => key.clone(),
         None => SessionKey {
             tenant: shared(raw.tenant.parse().ok()?, tenants),
             session: raw.session.parse().ok()?,
         },
     };
-    let sequence = raw.sequence;
     Some(Brief {
-        key: ChunkKey {
-            tenant,
-            session,
-            sequence,
-        },
+        session,
+        sequence: raw.sequence,
         bytes: payload_bytes,
         digest: Digest(raw.digest),
         last: raw.last,
     })
+}
+
+impl Brief {
+    fn key(&self) -> ChunkKey {
+        let SessionKey { tenant, session } = self.session.clone();
+        ChunkKey {
+            tenant,
+            session,
+            sequence: self.sequence,
+        }
+    }
 }
 
 fn shared(tenant: TenantId, tenants: &mut HashSet<TenantId>) -> TenantId {
@@ -338,7 +347,7 @@ fn shared(tenant: TenantId, tenants: &mut HashSet<TenantId>) -> TenantId {
 
 /// What an index has of a chunk that did not move elsewhere.
 pub fn fact(at: Location, head: &FrameHead, word: &Word, meta: &Brief) -> Fact {
-    let sequence = meta.key.sequence;
+    let sequence = meta.sequence;
     if word.state == ChunkState::Live {
         return Fact::Owed(Owed {
             sequence,

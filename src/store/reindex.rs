@@ -100,28 +100,26 @@ pub fn distrust_index(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills the index with what the survey gathered, or else from the segments.
+/// Fills the index with what the survey gathered, or else from the segments. Trouble with it is reported as lost by the first
+/// lease.
 pub fn rebuild(
     index: &Index,
     found: &Inventory,
     ends: &BTreeMap<SegmentId, Closed>,
     survey: &mut Survey,
 ) -> io::Result<()> {
-    if index.ask_patiently(Tables::clear_owed).is_err() {
-        // Reported as lost by the first lease.
+    if let Some(gathered) = survey.gathered.take() {
+        drop(index.ask_patiently(move |tables| tables.fill(&gathered, true)));
         return Ok(());
     }
-    let gathered = match survey.gathered.take() {
-        Some(gathered) => gathered,
-        None => gather(index, found, ends, survey)?,
-    };
-    fill(index, gathered);
+    drop(index.ask_patiently(Tables::clear_owed));
+    let rest = gather(index, found, ends, survey)?;
+    fill_part(index, rest);
     Ok(())
 }
 
-/// An index that is lost by this takes nothing any more; the journal has it all.
-fn fill(index: &Index, gathered: Gathered) {
-    drop(index.ask_patiently(move |tables| tables.fill(&gathered)));
+fn fill_part(index: &Index, part: Gathered) {
+    drop(index.ask_patiently(move |tables| tables.fill(&part, false)));
 }
 
 /// Walks the segments once more and fills the index with as much at once as memory may hold. What is left is returned.
@@ -146,10 +144,10 @@ fn gather(
                 let segment = *id;
                 let at = Location { segment, ordinal };
                 let fact = recover::fact(at, &head, &word, &meta);
-                gathered.add(&meta.key.session_key(), &fact);
+                gathered.add(&meta.session, &fact);
             }
             if gathered.is_full() {
-                fill(index, std::mem::take(&mut gathered));
+                fill_part(index, std::mem::take(&mut gathered));
             }
             Ok(())
         })?;

@@ -1,7 +1,7 @@
 //! What fills an index anew: every chunk's fact, gathered by session while the segments are walked, then written a session at a
 //! time in the order of the keys. A row is written once, where one fact after another would write it once a chunk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::IndexFault;
 use super::packed::{Entry, Owed, Seen};
@@ -87,14 +87,15 @@ impl Gathered {
 }
 
 impl Tables {
-    /// Adds what was gathered to what there is.
-    pub fn fill(&mut self, gathered: &Gathered) -> Result<(), IndexFault> {
-        let fresh = self.owed.tree().is_empty();
-        let mut sessions: Vec<(&SessionKey, u32)> = gathered
-            .last
-            .iter()
-            .map(|(key, last)| (key, *last))
-            .collect();
+    /// Makes the index fit `gathered`. What it has already, as after a kill nearly all of it, is compared and not written. A part
+    /// of the whole is added to what there is.
+    pub fn fill(&mut self, gathered: &Gathered, is_whole: bool) -> Result<(), IndexFault> {
+        if is_whole {
+            let last = &gathered.last;
+            self.owed.retain(|session| last.contains_key(session))?;
+        }
+        let sessions = gathered.last.iter();
+        let mut sessions: Vec<(&SessionKey, u32)> = sessions.map(|(key, at)| (key, *at)).collect();
         sessions.sort_unstable();
         for (session, last) in sessions {
             let mut owed: Vec<Owed> = Vec::new();
@@ -111,9 +112,8 @@ impl Tables {
                     }
                 }
             }
-            let in_order = owed.is_sorted_by(|a, b| a.sequence < b.sequence);
-            match fresh && in_order {
-                true => self.owed.write(session, &owed)?,
+            match is_whole {
+                true => self.owed.set(session, &in_order(owed))?,
                 false => self.owed.merge(session, owed)?,
             }
             if !seen.is_empty() {
@@ -122,6 +122,15 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// By sequence; of two with one sequence the later one stays.
+fn in_order(owed: Vec<Owed>) -> Vec<Owed> {
+    if owed.is_sorted_by(|a, b| a.sequence < b.sequence) {
+        return owed;
+    }
+    let by_sequence: BTreeMap<u64, Owed> = owed.into_iter().map(|it| (it.sequence, it)).collect();
+    by_sequence.into_values().collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use crate::model::Timestamp;
 use crate::store::layout::SegmentId;
 
-pub trait Entry: Clone {
+pub trait Entry: Clone + PartialEq {
     fn sequence(&self) -> u64;
     fn pack(&self, before: Option<&Self>, out: &mut Vec<u8>);
     /// Takes one entry off the front. `None`: it is none.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use sled::IVec;
+
 use super::IndexFault;
 use super::packed::Entry;
 use crate::model::{SessionId, SessionKey, TenantId};
@@ -193,24 +195,73 @@ impl<E: Entry> Rows<E> {
         Ok(())
     }
 
-    /// Adds entries of a session in one go, in the order of their sequences; of two with one sequence the new one stays. What
-    /// does not read back is written over: this is how an index is made anew.
+    /// Adds entries of a session in one go; of two with one sequence the new one stays. What does not read back is written
+    /// over: this is how an index is made anew.
     pub fn merge(&mut self, session: &SessionKey, entries: Vec<E>) -> Result<(), IndexFault> {
-        debug_assert!(self.pending.is_empty(), "nothing changes meanwhile");
-        let mut all: BTreeMap<u64, E> = BTreeMap::new();
-        for item in self.tree.scan_prefix(session_prefix(session)) {
+        let (rows, known) = self.rows_of(session)?;
+        let mut changed = known.is_none();
+        let known = known.unwrap_or_default().into_iter();
+        let mut all: BTreeMap<u64, E> = known.map(|entry| (entry.sequence(), entry)).collect();
+        for entry in entries {
+            let same = all.get(&entry.sequence()) == Some(&entry);
+            changed |= !same;
+            all.insert(entry.sequence(), entry);
+        }
+        if !changed {
+            return Ok(());
+        }
+        self.remove_rows(rows)?;
+        self.write(session, &Vec::from_iter(all.into_values()))
+    }
+
+    /// Makes a session's rows hold exactly these entries, which are in the order of their sequences. Rows that do are not
+    /// written again.
+    pub fn set(&mut self, session: &SessionKey, entries: &[E]) -> Result<(), IndexFault> {
+        let (rows, known) = self.rows_of(session)?;
+        if known.as_deref() == Some(entries) {
+            return Ok(());
+        }
+        self.remove_rows(rows)?;
+        self.write(session, entries)
+    }
+
+    /// The keys of a session's rows, and their entries one after another, if all read back.
+    fn rows_of(&self, session: &SessionKey) -> Result<(Vec<IVec>, Option<Vec<E>>), IndexFault> {
+        let mut rows = Vec::new();
+        let mut entries = Some(Vec::new());
+        for item in self.tree().scan_prefix(session_prefix(session)) {
             let (key, value) = item?;
-            let known: Vec<E> = decode(&key, &value).unwrap_or_default();
-            all.extend(known.into_iter().map(|entry| (entry.sequence(), entry)));
+            entries = entries.and_then(|mut entries| {
+                let row: Vec<E> = decode(&key, &value).ok()?;
+                let first = row.first()?.sequence();
+                entries.extend(row);
+                (first_of(&key).ok()? <= first).then_some(entries)
+            });
+            rows.push(key);
+        }
+        Ok((rows, entries))
+    }
+
+    fn remove_rows(&mut self, rows: Vec<IVec>) -> Result<(), IndexFault> {
+        for key in rows {
             self.tree.remove(key)?;
         }
-        all.extend(entries.into_iter().map(|entry| (entry.sequence(), entry)));
-        let all: Vec<E> = all.into_values().collect();
-        self.write(session, &all)
+        Ok(())
+    }
+
+    /// Removes the rows of sessions for which `stays` does not say so.
+    pub fn retain(&mut self, stays: impl Fn(&SessionKey) -> bool) -> Result<(), IndexFault> {
+        for key in self.tree().iter().keys() {
+            let key = key?;
+            if !parse_key(&key).is_some_and(|(session, ..)| stays(&session)) {
+                self.tree.remove(key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds a session of which there is nothing yet: its entries, in the order of their sequences.
-    pub fn write(&mut self, session: &SessionKey, entries: &[E]) -> Result<(), IndexFault> {
+    fn write(&mut self, session: &SessionKey, entries: &[E]) -> Result<(), IndexFault> {
         for row in entries.chunks(ROW_MAX) {
             let key = sequence_key(session, row[0].sequence());
             self.tree.insert(key, encode(row))?;
@@ -241,15 +292,16 @@ impl<E: Entry> Rows<E> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut batch = sled::Batch::default();
+        // Row by row: a batch of sled's is on its way to the disk before and after it, whatever its size, and all this is
+        // made anew after a crash.
         for (key, entries) in self.pending.drain() {
             if entries.is_empty() {
-                batch.remove(key);
+                self.tree.remove(key)?;
             } else {
-                batch.insert(key, encode(&entries));
+                self.tree.insert(key, encode(&entries))?;
             }
         }
-        Ok(self.tree.apply_batch(batch)?)
+        Ok(())
     }
 
     /// The row and the entry with the lowest sequence of a session.

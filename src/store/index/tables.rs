@@ -27,7 +27,7 @@ pub const KIND: u32 = 2;
 const OWED: &str = "owed 2";
 const SEEN: &str = "seen 2";
 /// Modest, because sled's resident memory is a multiple of it.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 const HISTORY_MAX: usize = 8;
 /// Space that its file has behind its end, so that settling goes on when the disk is full.
 const AHEAD: u64 = 2 << 20;
@@ -331,7 +331,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Empties the queue: a rebuild fills it again. Much quicker than taking its rows one by one.
+    /// Empties the queue: it is filled again in parts. Much quicker than taking its rows one by one.
     pub fn clear_owed(&mut self) -> Result<(), IndexFault> {
         self.db.drop_tree(OWED)?;
         self.owed = Rows::new(self.db.open_tree(OWED)?);
