@@ -68,8 +68,10 @@ fn measure_open(chunks: usize, sessions: usize) {
     let large = directory();
     phase(large.path(), "fill", &[chunks, 512, sessions]);
     for _ in 0..rounds() {
-        phase(small.path(), "1,000 queued", &[LEASES]);
-        phase(large.path(), "clean", &[LEASES]);
+        phase(large.path(), "clean", &[]);
+    }
+    for _ in 0..rounds() {
+        phase_beside(large.path(), small.path(), "lease", &[LEASES]);
     }
     // What a killed process left is what is measured next; the first one is not measured itself.
     phase(large.path(), "kill", &[]);
@@ -93,10 +95,16 @@ fn directory() -> tempfile::TempDir {
 
 /// One phase in a process of its own.
 fn phase(dir: &Path, name: &str, numbers: &[usize]) {
+    phase_beside(dir, dir, name, numbers);
+}
+
+/// The same with a second store.
+fn phase_beside(dir: &Path, second: &Path, name: &str, numbers: &[usize]) {
     let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     let status = Command::new(std::env::current_exe().expect("this program"))
         .env("REELAY_BENCH_PHASE", name)
         .env("REELAY_BENCH_STORE", dir)
+        .env("REELAY_BENCH_SECOND", second)
         .env("REELAY_BENCH_NUMBERS", numbers.join(","))
         .status()
         .expect("it ran");
@@ -121,9 +129,16 @@ fn run(phase: &str) {
             println!("  filled in {:.1} s", began.elapsed().as_secs_f64());
             store.close().expect("closed");
         }
-        ("clean" | "1,000 queued", [leases]) => {
+        ("clean", _) => {
             report(phase, opened, &store);
-            lease_and_ack(&store, *leases);
+            store.close().expect("closed");
+        }
+        ("lease", [leases]) => {
+            let second = std::env::var_os("REELAY_BENCH_SECOND").expect("another store");
+            let second = PathBuf::from(second);
+            let small = Store::open(&second, settings(), Arc::new(SystemClock)).expect("a store");
+            lease_and_ack(&small, &store, *leases);
+            small.close().expect("closed");
             store.close().expect("closed");
         }
         ("kill" | "killed" | "index deleted", _) => {
@@ -187,37 +202,56 @@ fn end_in_the_middle(store: &Store) -> ! {
     unreachable!("killed")
 }
 
-/// Over as many sessions as there are, one chunk each; what is delivered is enqueued again, so that the backlog stays as large as
-/// it was.
-fn lease_and_ack(store: &Store, leases: usize) {
-    let arrived: Vec<SessionKey> = store.take_arrivals();
-    let mut sessions = arrived.iter().cycle();
-    let mut each: Vec<f64> = Vec::with_capacity(leases);
-    while each.len() < leases {
-        let some: Vec<&SessionKey> = sessions.by_ref().take(500).collect();
-        for session in &some {
-            let began = Instant::now();
-            let lease = store.lease(session).expect("an index");
-            let lease = lease.expect("each session owes more than is taken at once");
-            lease.ack().expect("acknowledged");
-            each.push(began.elapsed().as_secs_f64() * 1e6);
+/// In turn with few chunks queued and with many, in one process: how threads wake one another differs more from process to
+/// process than this does.
+fn lease_and_ack(small: &Store, large: &Store, leases: usize) {
+    let arrived = [small, large].map(Store::take_arrivals);
+    let mut sessions = arrived.each_ref().map(|arrived| arrived.iter().cycle());
+    let mut each: [Vec<f64>; 2] = Default::default();
+    while each[1].len() < leases {
+        for (store, (sessions, each)) in [small, large]
+            .into_iter()
+            .zip(sessions.iter_mut().zip(&mut each))
+        {
+            let some: Vec<&SessionKey> = sessions.by_ref().take(100).collect();
+            each.extend(some.iter().map(|session| lease_one(store, session)));
+            put_again(store, &some);
         }
-        std::thread::scope(|scope| {
-            for part in some.chunks(8) {
-                scope.spawn(move || part.iter().for_each(|session| put_next(store, session)));
-            }
-        });
-        // Whoever asks is answered behind what was just enqueued.
-        store.head(some[0]).expect("an index");
     }
-    each.sort_by(f64::total_cmp);
-    let sum: f64 = each.iter().sum();
+    let [few, many] = each.map(|mut each| {
+        each.sort_by(f64::total_cmp);
+        let sum: f64 = each.iter().sum();
+        (each[each.len() / 2], sum / each.len() as f64)
+    });
     println!(
-        "                 lease and ack: median {:.1} µs, mean {:.1} µs, of {}",
-        each[each.len() / 2],
-        sum / each.len() as f64,
-        each.len()
+        "  lease and ack of {leases}: median {:.1} µs with 1,000 queued, {:.1} µs here, {:.2} times; mean {:.1} and {:.1} µs, {:.2} times",
+        few.0,
+        many.0,
+        many.0 / few.0,
+        few.1,
+        many.1,
+        many.1 / few.1
     );
+}
+
+/// Microseconds.
+fn lease_one(store: &Store, session: &SessionKey) -> f64 {
+    let began = Instant::now();
+    let lease = store.lease(session).expect("an index");
+    let lease = lease.expect("each session owes more than is taken at once");
+    lease.ack().expect("acknowledged");
+    began.elapsed().as_secs_f64() * 1e6
+}
+
+/// What was delivered is enqueued again, so that the backlog stays as large as it was.
+fn put_again(store: &Store, sessions: &[&SessionKey]) {
+    std::thread::scope(|scope| {
+        for part in sessions.chunks(8) {
+            scope.spawn(move || part.iter().for_each(|session| put_next(store, session)));
+        }
+    });
+    // Whoever asks is answered behind what was just enqueued.
+    store.head(sessions[0]).expect("an index");
 }
 
 fn put_next(store: &Store, session: &SessionKey) {
