@@ -63,7 +63,8 @@ pub fn open(
         let index = &opened.index;
         let count = move || index.ask_patiently(|tables| tables.owed_count()).ok();
         let counting = marked.then(|| scope.spawn(count));
-        let read = mend::read_segments(&found, &ends, &ledger, disk.as_ref(), !marked);
+        let place = (disk.as_ref(), dir);
+        let read = mend::read_segments(&found, &ends, &mut ledger, place, !marked);
         (counting.and_then(|it| it.join().ok()).flatten(), read)
     });
     let (mut survey, mut notes) = read.map_err(|error| {
@@ -71,8 +72,6 @@ pub fn open(
         drop(opened.index.close(0));
         io_error(error)
     })?;
-    // Known with the others from now on.
-    ledger.sessions = Vec::new();
     mended.append(&mut survey.mended);
     remove_orphan_solos(disk.as_ref(), &segments_dir, &found, &survey, &mut mended)
         .map_err(io_error)?;

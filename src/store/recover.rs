@@ -57,26 +57,28 @@ pub struct Survey {
     tenants: HashSet<TenantId>,
 }
 
-/// Reads every accepted frame's head once, and gathers on the way what an index is filled with, if that is wanted.
+/// Reads every accepted frame's head once, and gathers on the way what an index is filled with, if that is wanted. The
+/// ledger's lines are gone by then: of many sessions they are as large as what is made of them.
 pub fn survey(
     segments: &BTreeMap<SegmentId, (Segment, SegmentHeader)>,
     ends: &BTreeMap<SegmentId, Closed>,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     gather: bool,
 ) -> io::Result<Survey> {
+    let lines = std::mem::take(&mut ledger.sessions);
     let mut survey = Survey {
         fresh_from: ledger.next_number,
         gathered: gather.then(Gathered::default),
         ..Survey::default()
     };
-    survey.sessions.by_key.reserve(ledger.sessions.len());
-    for line in &ledger.sessions {
+    survey.sessions.by_key.reserve(lines.len());
+    for line in lines {
         let key = SessionKey {
-            tenant: shared(line.key.tenant.clone(), &mut survey.tenants),
-            session: line.key.session.clone(),
+            tenant: shared(line.key.tenant, &mut survey.tenants),
+            session: line.key.session,
         };
         let state = survey.sessions.entry(&key);
-        state.accepted = line.accepted.clone();
+        state.accepted = line.accepted;
         state.delivered_high = line.delivered_high;
         state.changed_at = line.changed_at;
         state.ended_at = line.ended_at;

@@ -1,4 +1,4 @@
-//! Packed rows: one for at most 64 chunks of a session instead of one a chunk, because a million rows cost sled seconds at
+//! Packed rows: one for at most 32 chunks of a session instead of one a chunk, because a million rows cost sled seconds at
 //! open and a thousandth of them do not.
 //!
 //! Key: tenant 0 session 0 first sequence (u64, big-endian). Rows of a session stand by their first sequence, which stays
@@ -13,7 +13,7 @@ use super::packed::Entry;
 use crate::model::{SessionId, SessionKey, TenantId};
 
 const VERSION: u8 = 2;
-const ROW_MAX: usize = 64;
+const ROW_MAX: usize = 32;
 /// Tails remembered so that a busy session's next chunk needs no lookup.
 const TAILS_MAX: usize = 4096;
 

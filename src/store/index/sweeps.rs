@@ -17,8 +17,8 @@ pub struct Named {
     pub bytes: u64,
 }
 
-/// Rows of up to 64 chunks: some milliseconds.
-const AGES_AT_ONCE: usize = 64;
+/// Rows of up to 32 chunks: some milliseconds.
+const AGES_AT_ONCE: usize = 128;
 
 /// One part of the answer to how old a backlog is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
