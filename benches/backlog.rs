@@ -6,21 +6,25 @@
 //! 64 MiB and close within 1 s; emptying 1 GiB leaves one segment and 16 MiB; 256 KiB chunks are written 1.05 times.
 //!
 //! `cargo bench --bench backlog`; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_CHUNKS` the size
-//! of the large backlog; `REELAY_BENCH_ONLY` one of `open`, `settle`, `empty`; `REELAY_BENCH_ROUNDS` how often each
+//! of the large backlog, `REELAY_BENCH_SESSIONS` over how many sessions; `REELAY_BENCH_ONLY` one of `open`, `settle`, `empty`; `REELAY_BENCH_ROUNDS` how often each
 //! opening is measured.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reelay::clock::SystemClock;
 use reelay::model::{SessionKey, Timestamp};
 use reelay::sabotage::Sabotaged;
 use reelay::store::{NewChunk, SequenceChoice, Settings, Store};
+use rustix::process::Signal;
 
 /// Many, so that a commit is full and filling is quick.
 const PRODUCERS: usize = 256;
+const LEASES: usize = 5_000;
 const SEGMENT_BYTES: u64 = 64 << 20;
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -37,15 +41,18 @@ fn main() {
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let chunks = number("REELAY_BENCH_CHUNKS").unwrap_or(1_000_000);
     if wanted("open") {
-        for sessions in [200, 100_000] {
+        let chosen = number("REELAY_BENCH_SESSIONS");
+        for sessions in chosen.map_or(vec![200, 100_000], |one| vec![one]) {
             measure_open(chunks, sessions);
         }
     }
     if wanted("settle") {
         println!("\n200,000 settles");
-        let dir = directory();
-        phase(dir.path(), "fill", &[200_000, 512, 200]);
-        phase(dir.path(), "settle", &[200_000]);
+        for _ in 0..rounds() {
+            let dir = directory();
+            phase(dir.path(), "fill", &[200_000, 512, 200]);
+            phase(dir.path(), "settle", &[200_000]);
+        }
     }
     if wanted("empty") {
         println!("\n1 GiB in chunks of 256 KiB, written and emptied");
@@ -55,23 +62,30 @@ fn main() {
 }
 
 fn measure_open(chunks: usize, sessions: usize) {
-    let rounds = number("REELAY_BENCH_ROUNDS").unwrap_or(3);
     println!("\n{chunks} chunks of 512 bytes over {sessions} sessions");
     let small = directory();
     phase(small.path(), "fill", &[1_000, 512, 200]);
     let large = directory();
     phase(large.path(), "fill", &[chunks, 512, sessions]);
-    for _ in 0..rounds {
-        phase(small.path(), "clean", &[500]);
-        phase(large.path(), "clean", &[500]);
+    for _ in 0..rounds() {
+        phase(large.path(), "clean", &[]);
     }
-    for _ in 0..rounds {
+    for _ in 0..rounds() {
+        phase_beside(large.path(), small.path(), "lease", &[LEASES]);
+    }
+    // What a killed process left is what is measured next; the first one is not measured itself.
+    phase(large.path(), "kill", &[]);
+    for _ in 0..rounds() {
         phase(large.path(), "killed", &[]);
     }
-    for _ in 0..rounds {
+    for _ in 0..rounds() {
         std::fs::remove_dir_all(large.path().join("index")).expect("the index was there");
         phase(large.path(), "index deleted", &[]);
     }
+}
+
+fn rounds() -> usize {
+    number("REELAY_BENCH_ROUNDS").unwrap_or(3)
 }
 
 fn directory() -> tempfile::TempDir {
@@ -81,13 +95,25 @@ fn directory() -> tempfile::TempDir {
 
 /// One phase in a process of its own.
 fn phase(dir: &Path, name: &str, numbers: &[usize]) {
+    phase_beside(dir, dir, name, numbers);
+}
+
+/// The same with a second store.
+fn phase_beside(dir: &Path, second: &Path, name: &str, numbers: &[usize]) {
     let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     let status = Command::new(std::env::current_exe().expect("this program"))
         .env("REELAY_BENCH_PHASE", name)
         .env("REELAY_BENCH_STORE", dir)
+        .env("REELAY_BENCH_SECOND", second)
         .env("REELAY_BENCH_NUMBERS", numbers.join(","))
-        .status();
-    assert!(status.expect("it ran").success(), "{name} failed");
+        .status()
+        .expect("it ran");
+    let killed = status.signal() == Some(Signal::KILL.as_raw());
+    let ends_so = matches!(name, "kill" | "killed" | "index deleted");
+    assert!(
+        if ends_so { killed } else { status.success() },
+        "{name} failed"
+    );
 }
 
 fn run(phase: &str) {
@@ -103,17 +129,23 @@ fn run(phase: &str) {
             println!("  filled in {:.1} s", began.elapsed().as_secs_f64());
             store.close().expect("closed");
         }
-        ("clean", [leases]) => {
-            report("clean", opened);
-            lease_and_ack(&store, *leases);
+        ("clean", _) => {
+            report(phase, opened, &store);
             store.close().expect("closed");
         }
-        ("killed" | "index deleted", _) => {
-            // The first of these finds a clean store, all others one that was written to and left like this.
-            report(phase, opened);
-            let first = 1_000_000 + fastrand::u64(..1 << 40);
-            fill(&store, first, 256, 512, 256);
-            std::process::exit(0);
+        ("lease", [leases]) => {
+            let second = std::env::var_os("REELAY_BENCH_SECOND").expect("another store");
+            let second = PathBuf::from(second);
+            let small = Store::open(&second, settings(), Arc::new(SystemClock)).expect("a store");
+            lease_and_ack(&small, &store, *leases);
+            small.close().expect("closed");
+            store.close().expect("closed");
+        }
+        ("kill" | "killed" | "index deleted", _) => {
+            if phase != "kill" {
+                report(phase, opened, &store);
+            }
+            end_in_the_middle(&store);
         }
         ("settle", [settles]) => {
             let began = Instant::now();
@@ -132,35 +164,124 @@ fn run(phase: &str) {
     }
 }
 
-fn report(name: &str, opened: Duration) {
+fn report(name: &str, opened: Duration, store: &Store) {
     println!(
-        "  {name:>13}: open {:.2} s ({:.2} s of processor time), RSS {:.0} MiB, peak {:.0} MiB",
+        "  {name:>13}: open {:.2} s ({:.2} s of processor time), RSS {:.0} MiB, peak {:.0} MiB, index {}",
         opened.as_secs_f64(),
         cpu_seconds(),
         status("VmRSS") / 1024.0,
-        status("VmHWM") / 1024.0
+        status("VmHWM") / 1024.0,
+        if store.has_rebuilt_index() {
+            "made anew"
+        } else {
+            "as it was"
+        }
     );
 }
 
-/// Over as many sessions as there are, one chunk each.
-fn lease_and_ack(store: &Store, leases: usize) {
-    let sessions: Vec<SessionKey> = store.take_arrivals();
-    let mut each: Vec<f64> = Vec::with_capacity(leases);
-    for session in sessions.iter().cycle().take(leases) {
-        let began = Instant::now();
-        if let Some(lease) = store.lease(session).expect("an index") {
-            lease.ack().expect("acknowledged");
-            each.push(began.elapsed().as_secs_f64() * 1e6);
+/// As kill -9 ends a process while 16 threads enqueue.
+fn end_in_the_middle(store: &Store) -> ! {
+    let first = 1_000_000 + fastrand::u64(..1 << 40);
+    let accepted = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for producer in 0..16 {
+            let accepted = &accepted;
+            scope.spawn(move || {
+                for n in 0.. {
+                    put(store, producer, first + n, &[1; 512]);
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while accepted.load(Ordering::Relaxed) < 2_000 {
+            std::thread::yield_now();
+        }
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, Signal::KILL).expect("it is ours");
+    });
+    unreachable!("killed")
+}
+
+/// In turn with few chunks queued and with many, in one process: how threads wake one another differs more from process to
+/// process than this does.
+fn lease_and_ack(small: &Store, large: &Store, leases: usize) {
+    let arrived = [small, large].map(Store::take_arrivals);
+    let mut sessions = arrived.each_ref().map(|arrived| arrived.iter().cycle());
+    let mut each: [Vec<f64>; 2] = Default::default();
+    while each[1].len() < leases {
+        for (store, (sessions, each)) in [small, large]
+            .into_iter()
+            .zip(sessions.iter_mut().zip(&mut each))
+        {
+            let some: Vec<&SessionKey> = sessions.by_ref().take(100).collect();
+            each.extend(some.iter().map(|session| lease_one(store, session)));
+            put_again(store, &some);
         }
     }
-    each.sort_by(f64::total_cmp);
-    let sum: f64 = each.iter().sum();
+    let [few, many] = each.map(|mut each| {
+        each.sort_by(f64::total_cmp);
+        let sum: f64 = each.iter().sum();
+        (each[each.len() / 2], sum / each.len() as f64)
+    });
     println!(
-        "                 lease and ack: median {:.1} µs, mean {:.1} µs, of {}",
-        each[each.len() / 2],
-        sum / each.len() as f64,
-        each.len()
+        "  lease and ack of {leases}: median {:.1} µs with 1,000 queued, {:.1} µs here, {:.2} times; mean {:.1} and {:.1} µs, {:.2} times",
+        few.0,
+        many.0,
+        many.0 / few.0,
+        few.1,
+        many.1,
+        many.1 / few.1
     );
+}
+
+/// Microseconds.
+fn lease_one(store: &Store, session: &SessionKey) -> f64 {
+    let began = Instant::now();
+    let lease = store.lease(session).expect("an index");
+    let lease = lease.expect("each session owes more than is taken at once");
+    lease.ack().expect("acknowledged");
+    began.elapsed().as_secs_f64() * 1e6
+}
+
+/// What was delivered is enqueued again, so that the backlog stays as large as it was.
+fn put_again(store: &Store, sessions: &[&SessionKey]) {
+    std::thread::scope(|scope| {
+        for part in sessions.chunks(8) {
+            scope.spawn(move || part.iter().for_each(|session| put_next(store, session)));
+        }
+    });
+    // Whoever asks is answered behind what was just enqueued.
+    store.head(sessions[0]).expect("an index");
+}
+
+fn put_next(store: &Store, session: &SessionKey) {
+    let choice = SequenceChoice::Next {
+        refuse_repeat: false,
+    };
+    let chunk = new_chunk(session.session.as_str(), choice, 512);
+    store
+        .enqueue(chunk, &mut [1; 512].as_slice())
+        .expect("accepted");
+}
+
+fn put(store: &Store, session: usize, sequence: u64, mut payload: &[u8]) {
+    let session = format!("session-{session:06}");
+    let choice = SequenceChoice::Exactly(sequence);
+    let chunk = new_chunk(&session, choice, payload.len());
+    store.enqueue(chunk, &mut payload).expect("accepted");
+}
+
+fn new_chunk(session: &str, sequence: SequenceChoice, bytes: usize) -> NewChunk {
+    NewChunk {
+        tenant: "acme".parse().expect("a name"),
+        session: session.parse().expect("a name"),
+        sequence,
+        started_at: Timestamp(0),
+        duration_ms: 30_000,
+        media_type: "video/mp4".into(),
+        last: false,
+        length: Some(bytes as u64),
+    }
 }
 
 fn settle_all(store: &Store, wanted: usize) {
@@ -232,19 +353,7 @@ fn fill(store: &Store, first: u64, chunks: usize, bytes: usize, sessions: usize)
             let put = move || {
                 for n in (producer..chunks).step_by(producers) {
                     let (session, sequence) = (n % sessions, first + (n / sessions) as u64);
-                    let chunk = NewChunk {
-                        tenant: "acme".parse().expect("a name"),
-                        session: format!("session-{session:06}").parse().expect("a name"),
-                        sequence: SequenceChoice::Exactly(sequence),
-                        started_at: Timestamp(0),
-                        duration_ms: 30_000,
-                        media_type: "video/mp4".into(),
-                        last: false,
-                        length: Some(bytes as u64),
-                    };
-                    store
-                        .enqueue(chunk, &mut payload.as_slice())
-                        .expect("accepted");
+                    put(store, session, sequence, payload);
                 }
             };
             let small = std::thread::Builder::new().stack_size(256 << 10);

@@ -75,6 +75,11 @@ macro_rules! name_type {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Whether parsing would take it.
+            pub fn is_valid(name: &str) -> bool {
+                check($kind, name, $limit, $allowed).is_ok()
+            }
         }
 
         impl FromStr for $name {

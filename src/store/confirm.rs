@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::error::StoreError;
-use super::index::{Change, Owed};
+use super::index::{Change, Owed, print_of};
 use super::inner::Inner;
 use super::record::Location;
 use super::recover::read_chunk;
@@ -126,16 +126,13 @@ fn unconfirmed(inner: &Inner, chunk: &Confirming, record: FailureRecord) -> Resu
         start: chunk.start,
         bytes: chunk.meta.bytes,
         accepted_at: chunk.accepted_at,
+        segment: chunk.place.0.segment,
+        print: print_of(&chunk.meta.digest),
     };
-    let segment = chunk.place.0.segment;
     let until = Deadline::after(inner.clock.as_ref(), Duration::ZERO);
     let record = Some(record);
     inner.index.change([
-        Change::Owe {
-            session,
-            segment,
-            owed,
-        },
+        Change::Owe { session, owed },
         Change::Retry { key, until, record },
     ]);
     Ok(())

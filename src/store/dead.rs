@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::error::StoreError;
-use super::index::{Change, Owed};
+use super::index::{Change, Owed, print_of};
 use super::inner::Inner;
 use super::lease::reader;
 use super::notes::BurialRef;
@@ -134,12 +134,10 @@ pub fn redrive(inner: &Inner, key: &ChunkKey) -> Result<Redriven, StoreError> {
         start: head.start,
         bytes: meta.bytes,
         accepted_at: head.header.accepted_at,
-    };
-    inner.index.change([Change::Owe {
-        session,
         segment: burial.at.segment,
-        owed,
-    }]);
+        print: print_of(&meta.digest),
+    };
+    inner.index.change([Change::Owe { session, owed }]);
     Ok(Redriven::Done)
 }
 

@@ -2,22 +2,17 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::error::EnqueueError;
 use super::frame;
 use super::inner::{Inner, solo_name};
+use super::known::{compare, refuse_repeat};
 use super::layout::{BLOCK, Layout};
 use super::producers::Inside;
 use super::queue::{ChunkRequest, Committed};
-use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Origin, Outcome, SequenceChoice};
-use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest, SessionKey};
+use crate::model::{ChunkKey, ChunkMeta, DeadReason, Digest, SessionKey};
 
-/// How long a digest is waited for before the answer is "cannot tell".
-const DIGEST_PATIENCE: Duration = Duration::from_secs(1);
-/// Digests of a session that a repeat is looked for in.
-const REPEAT_WINDOW: usize = 64;
 /// Leaves room for arithmetic on sequences everywhere.
 const SEQUENCE_MAX: u64 = 1 << 53;
 const MEDIA_TYPE_MAX: usize = 255;
@@ -312,89 +307,6 @@ fn is_damaged(inner: &Inner, key: &ChunkKey) -> bool {
         .burials
         .get(key)
         .is_some_and(|burial| burial.reason == DeadReason::Damaged)
-}
-
-fn refuse_repeat(inner: &Inner, key: &ChunkKey, digest: Digest) -> Result<(), EnqueueError> {
-    let session = key.session_key();
-    let remembered = inner.index.ask_briefly(DIGEST_PATIENCE, move |tables| {
-        tables.last_digests(&session, REPEAT_WINDOW)
-    });
-    // Without the index there is no memory of digests, and adding is what was asked for.
-    let found = remembered
-        .unwrap_or_default()
-        .into_iter()
-        .find(|(_, known)| *known == digest);
-    match found {
-        Some((sequence, _)) => Err(EnqueueError::Repeat {
-            session: key.session.to_string(),
-            sequence,
-        }),
-        None => Ok(()),
-    }
-}
-
-/// Same digest: known. Another: conflict. None to be had: the source must stay.
-fn compare(
-    inner: &Inner,
-    key: ChunkKey,
-    bytes: u64,
-    given: Digest,
-) -> Result<Enqueued, EnqueueError> {
-    let (session, sequence) = (key.session.to_string(), key.sequence);
-    match known_digest(inner, &key) {
-        Some(stored) if stored == given => {
-            let outcome = Outcome::Known(state_of(inner, &key));
-            Ok(Enqueued {
-                key,
-                bytes,
-                digest: given,
-                outcome,
-            })
-        }
-        Some(stored) => Err(EnqueueError::Conflict {
-            session,
-            sequence,
-            stored,
-            given,
-        }),
-        None => Err(EnqueueError::CannotTell { session, sequence }),
-    }
-}
-
-fn known_digest(inner: &Inner, key: &ChunkKey) -> Option<Digest> {
-    let asked = key.clone();
-    let indexed = inner
-        .index
-        .ask_briefly(DIGEST_PATIENCE, move |tables| tables.digest(&asked));
-    if let Ok(Some(digest)) = indexed {
-        return Some(digest);
-    }
-    // A dead letter's frame is found without the index.
-    let at = inner.notes().burials.get(key)?.at;
-    let slot = inner.slot(at.segment)?;
-    let word = match slot.segment.read_word(at.ordinal).ok()? {
-        super::word::Slot::Word(word) => word,
-        _ => return None,
-    };
-    read_chunk(&slot.segment.read_frame(word.start).ok()?).map(|meta| meta.digest)
-}
-
-fn state_of(inner: &Inner, key: &ChunkKey) -> ChunkState {
-    if inner.notes().burials.contains_key(key) {
-        return ChunkState::Dead;
-    }
-    let asked = key.clone();
-    let found = inner.index.ask_briefly(DIGEST_PATIENCE, move |tables| {
-        let owed = tables.owed(&asked.session_key(), asked.sequence)?.is_some();
-        Ok((owed, tables.is_purged(&asked)?))
-    });
-    match found {
-        Ok((true, _)) => ChunkState::Live,
-        Ok((false, true)) => ChunkState::Purged,
-        Ok((false, false)) => ChunkState::Delivered,
-        // The index knew the digest a moment ago and is lost now.
-        Err(_) => ChunkState::Live,
-    }
 }
 
 impl From<io::Error> for EnqueueError {

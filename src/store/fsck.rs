@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::Store;
 use super::error::StoreError;
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::inner::Inner;
@@ -15,6 +16,13 @@ use super::scan::{Found, walk};
 use super::segment::{Segment, read_patiently};
 use super::types::{Damage, FsckReport, IndexCheck};
 use crate::model::ChunkState;
+
+impl Store {
+    /// Whether the index did not belong to the journal at open and was made anew.
+    pub fn has_rebuilt_index(&self) -> bool {
+        self.inner.index_rebuilt
+    }
+}
 
 /// Checks every owed chunk's payload and every frame. Changes nothing but a header copy that does not read back, for which
 /// the other one serves.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StoreError;
-use super::index::{Change, IndexFault, Owed, RowKey, segment_of};
+use super::index::{Change, IndexFault, Owed, RowKey};
 use super::inner::{Inner, SegmentSlot, index_lost};
 use super::intervals::Intervals;
+use super::known::owed_digest;
 use super::sessions::SessionState;
 use super::types::Head;
 use super::word::{Slot, Word};
@@ -31,19 +32,19 @@ pub fn head(inner: &Inner, session: &SessionKey) -> Result<Option<Head>, StoreEr
 
 /// The lowest row whose word says that it is live. Rows that lag behind their words are settled on the way.
 pub fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate>, StoreError> {
-    let mut stale: Option<RowKey> = None;
+    let mut stale: Option<Owed> = None;
     loop {
         let asked = session.clone();
         let found = inner.index.ask(move |tables| tables.head(&asked));
         let Some((row, owed)) = found.map_err(|fault| index_lost(&fault))? else {
             return Ok(None);
         };
-        let Some(segment) = segment_of(&row).and_then(|segment| inner.slot(segment)) else {
+        let Some(segment) = inner.slot(owed.segment) else {
             // Asked before the chunk moved and looked up after its segment went: the next answer has the new place.
-            if stale.as_ref() == Some(&row) {
+            if stale.as_ref() == Some(&owed) {
                 return Err(disagrees(inner, session, "a row names no segment"));
             }
-            stale = Some(row);
+            stale = Some(owed);
             continue;
         };
         let word = match segment.segment.read_word(owed.ordinal)? {
@@ -60,17 +61,17 @@ pub fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate
             }));
         }
         if word.state == ChunkState::Moved {
-            if stale.as_ref() == Some(&row) {
+            if stale.as_ref() == Some(&owed) {
                 return Err(disagrees(inner, session, "a row names a moved chunk"));
             }
-            stale = Some(row);
+            stale = Some(owed);
             continue;
         }
-        let (session, sequence) = (session.clone(), owed.sequence);
         inner.index.change([Change::Settle {
-            session,
+            session: session.clone(),
             row,
-            sequence,
+            sequence: owed.sequence,
+            digest: owed_digest(inner, session, &owed),
         }]);
     }
 }
@@ -89,7 +90,7 @@ pub fn following(
     let Some((row, owed)) = found else {
         return Ok(None);
     };
-    let Some(slot) = segment_of(&row).and_then(|segment| inner.slot(segment)) else {
+    let Some(slot) = inner.slot(owed.segment) else {
         return Ok(None);
     };
     let Slot::Word(word) = slot.segment.read_word(owed.ordinal)? else {
@@ -143,7 +144,7 @@ pub fn describe_following(inner: &Inner, session: &SessionKey, owed: &Owed, word
 }
 
 fn plain(inner: &Inner, state: &SessionState, owed: &Owed, word: &Word) -> Head {
-    let ready_in = match state.delay {
+    let ready_in = match &state.delay {
         Some(delay) if delay.sequence == owed.sequence => delay.until.left(inner.clock.as_ref()),
         _ => Duration::ZERO,
     };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use super::durable::Stage;
 use super::error::{Latched, StoreError};
 use super::frame::Kind;
-use super::index::{Change, Index, IndexFault, Owed};
+use super::index::{Change, Index, IndexFault, Owed, print_of};
 use super::layout::SegmentId;
 use super::ledger::Ledger;
 use super::notes::Notes;
@@ -80,8 +80,10 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    fn owed(&self) -> Owed {
+    fn owed(&self, segment: SegmentId) -> Owed {
         Owed {
+            segment,
+            print: print_of(&self.meta.digest),
             sequence: self.meta.key.sequence,
             number: self.frame.number,
             ordinal: self.ordinal,
@@ -242,11 +244,9 @@ impl Inner {
         }
         drop(sessions);
         let segment = slot.segment.id;
-        self.index.change(chunks.iter().map(|chunk| Change::Accept {
+        self.index.change(chunks.iter().map(|chunk| Change::Owe {
             session: chunk.meta.key.session_key(),
-            segment,
-            owed: chunk.owed(),
-            digest: chunk.meta.digest,
+            owed: chunk.owed(segment),
         }));
     }
 

@@ -5,36 +5,88 @@ use serde::{Deserialize, Serialize};
 /// A session that would need more is refused.
 pub const INTERVALS_MAX: usize = 256;
 
-/// Disjoint, not adjacent, lowest first.
+/// Disjoint, not adjacent, lowest first. A single interval, which most sessions have, takes no memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Intervals(Vec<(u64, u64)>);
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
+pub struct Intervals(Ranges);
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Ranges {
+    #[default]
+    None,
+    One((u64, u64)),
+    /// Two or more.
+    Many(Vec<(u64, u64)>),
+}
+
+impl From<Vec<(u64, u64)>> for Intervals {
+    fn from(ranges: Vec<(u64, u64)>) -> Self {
+        Self(match ranges.as_slice() {
+            [] => Ranges::None,
+            [one] => Ranges::One(*one),
+            _ => Ranges::Many(ranges),
+        })
+    }
+}
+
+impl From<Intervals> for Vec<(u64, u64)> {
+    fn from(intervals: Intervals) -> Self {
+        match intervals.0 {
+            Ranges::None => Vec::new(),
+            Ranges::One(one) => vec![one],
+            Ranges::Many(ranges) => ranges,
+        }
+    }
+}
 
 impl Intervals {
+    fn all(&self) -> &[(u64, u64)] {
+        match &self.0 {
+            Ranges::None => &[],
+            Ranges::One(one) => std::slice::from_ref(one),
+            Ranges::Many(ranges) => ranges,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [(u64, u64)] {
+        match &mut self.0 {
+            Ranges::None => &mut [],
+            Ranges::One(one) => std::slice::from_mut(one),
+            Ranges::Many(ranges) => ranges,
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Vec<(u64, u64)>)) {
+        let mut ranges = std::mem::take(self).into();
+        change(&mut ranges);
+        *self = ranges.into();
+    }
+
     pub fn contains(&self, value: u64) -> bool {
-        let after = self.0.partition_point(|&(first, _)| first <= value);
-        after > 0 && self.0[after - 1].1 >= value
+        let after = self.all().partition_point(|&(first, _)| first <= value);
+        after > 0 && self.all()[after - 1].1 >= value
     }
 
     pub fn lowest(&self) -> Option<u64> {
-        self.0.first().map(|&(first, _)| first)
+        self.all().first().map(|&(first, _)| first)
     }
 
     pub fn highest(&self) -> Option<u64> {
-        self.0.last().map(|&(_, last)| last)
+        self.all().last().map(|&(_, last)| last)
     }
 
     /// The intervals, lowest first.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.0.iter().copied()
+        self.all().iter().copied()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all().is_empty()
     }
 
     /// Whether `value` could be added without a further interval above [`INTERVALS_MAX`].
     pub fn has_room_for(&self, value: u64) -> bool {
-        self.0.len() < INTERVALS_MAX
+        self.all().len() < INTERVALS_MAX
             || self.contains(value)
             || value
                 .checked_sub(1)
@@ -46,51 +98,56 @@ impl Intervals {
 
     /// Adds a value; the bound is the caller's, who asked [`Self::has_room_for`] before it made the value true.
     pub fn insert(&mut self, value: u64) {
-        let at = self.0.partition_point(|&(first, _)| first <= value);
-        if at > 0 && self.0[at - 1].1 >= value {
+        let all = self.all_mut();
+        let at = all.partition_point(|&(first, _)| first <= value);
+        if at > 0 && all[at - 1].1 >= value {
             return;
         }
-        let joins_left = at > 0 && self.0[at - 1].1.checked_add(1) == Some(value);
-        let joins_right = self
-            .0
+        let joins_left = at > 0 && all[at - 1].1.checked_add(1) == Some(value);
+        let joins_right = all
             .get(at)
             .is_some_and(|&(first, _)| value.checked_add(1) == Some(first));
         match (joins_left, joins_right) {
             (true, true) => {
-                self.0[at - 1].1 = self.0[at].1;
-                self.0.remove(at);
+                all[at - 1].1 = all[at].1;
+                self.change(|all| {
+                    all.remove(at);
+                });
             }
-            (true, false) => self.0[at - 1].1 = value,
-            (false, true) => self.0[at].0 = value,
-            (false, false) => self.0.insert(at, (value, value)),
+            (true, false) => all[at - 1].1 = value,
+            (false, true) => all[at].0 = value,
+            (false, false) => self.change(|all| all.insert(at, (value, value))),
         }
     }
 
     /// Adds whole ranges, in any order; the bound is the caller's.
     pub fn extend(&mut self, ranges: impl IntoIterator<Item = (u64, u64)>) {
-        let mut all = std::mem::take(&mut self.0);
-        all.extend(ranges.into_iter().filter(|(first, last)| first <= last));
-        all.sort_unstable();
-        for (first, last) in all {
-            match self.0.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => {
-                    before.1 = before.1.max(last)
+        self.change(|all| {
+            all.extend(ranges.into_iter().filter(|(first, last)| first <= last));
+            all.sort_unstable();
+            let mut merged: Vec<(u64, u64)> = Vec::new();
+            for (first, last) in all.drain(..) {
+                match merged.last_mut() {
+                    Some(before) if first <= before.1.saturating_add(1) => {
+                        before.1 = before.1.max(last)
+                    }
+                    _ => merged.push((first, last)),
                 }
-                _ => self.0.push((first, last)),
             }
-        }
+            *all = merged;
+        });
     }
 
     /// Whether it has more intervals than a session may have.
     pub fn is_too_many(&self) -> bool {
-        self.0.len() > INTERVALS_MAX
+        self.all().len() > INTERVALS_MAX
     }
 
     /// The parts of `first..=last` that are not in the set, lowest first.
     pub fn holes(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let mut holes = Vec::new();
         let mut from = first;
-        for &(low, high) in &self.0 {
+        for &(low, high) in self.all() {
             if high < from {
                 continue;
             }
@@ -145,7 +202,7 @@ mod tests {
             let members: Vec<u64> = set.ranges().flat_map(|(low, high)| low..=high).collect();
             assert_eq!(members, Vec::from_iter(plain.iter().copied()));
             assert!(
-                set.0.windows(2).all(|w| w[0].1 + 1 < w[1].0),
+                set.all().windows(2).all(|w| w[0].1 + 1 < w[1].0),
                 "seed {seed}: {set:?}"
             );
         }

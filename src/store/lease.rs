@@ -18,7 +18,9 @@ use super::types::Head;
 use super::word::{Slot, Word};
 use crate::clock::Deadline;
 use crate::disk::Payload;
-use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason, FailureRecord, SessionKey};
+use crate::model::{
+    ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest, FailureRecord, SessionKey,
+};
 use crate::sabotage::{Sabotage, stop_at};
 
 /// The right to settle one chunk. Dropping it releases the chunk.
@@ -114,7 +116,8 @@ fn set_aside(
         bytes: owed.bytes,
     };
     write_burial(inner, &place, &key, word, DeadReason::Damaged, None)?;
-    settled(inner, session, row, owed.sequence, false);
+    // Its digest is as unreadable as it is: its bytes may be given again anyhow.
+    settled(inner, session, row, (owed.sequence, None), false);
     Ok(())
 }
 
@@ -163,12 +166,18 @@ fn write_burial(
     Ok(())
 }
 
-/// The session owes one chunk less.
-pub fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, delivered: bool) {
+/// The session owes one chunk less: of this sequence and digest, as far as that is known.
+pub fn settled(
+    inner: &Inner,
+    session: &SessionKey,
+    row: RowKey,
+    (sequence, digest): (u64, Option<Digest>),
+    delivered: bool,
+) {
     let mut sessions = inner.sessions();
     let state = sessions.entry(session);
     state.owe_one_less();
-    state.delay = state.delay.filter(|delay| delay.sequence != sequence);
+    state.delay = state.delay.take().filter(|it| it.sequence != sequence);
     state.changed_at = inner.clock.wall();
     if delivered {
         state.delivered_high = state.delivered_high.max(Some(sequence));
@@ -178,6 +187,7 @@ pub fn settled(inner: &Inner, session: &SessionKey, row: RowKey, sequence: u64, 
         session: session.clone(),
         row,
         sequence,
+        digest,
     }]);
 }
 
@@ -241,22 +251,13 @@ impl Lease {
         if !self.inner.sabotaged.is(Sabotage::ForgetWord) {
             self.change_word(|word| word.turned(to))?;
         }
+        let (inner, row) = (&self.inner, self.row.clone());
+        let known = (self.owed.sequence, Some(self.meta.digest));
+        // The index before the books: a segment that owes nothing goes once the index has its digests.
+        settled(inner, &self.session, row, known, true);
         let states = (ChunkState::Live, to);
-        let tenant = &self.session.tenant;
-        self.inner.turned(
-            &self.slot,
-            self.owed.ordinal,
-            tenant,
-            self.owed.bytes,
-            states,
-        );
-        settled(
-            &self.inner,
-            &self.session,
-            self.row.clone(),
-            self.owed.sequence,
-            true,
-        );
+        let (ordinal, tenant) = (self.owed.ordinal, &self.session.tenant);
+        inner.turned(&self.slot, ordinal, tenant, self.owed.bytes, states);
         self.end();
         Ok(())
     }
@@ -274,7 +275,8 @@ impl Lease {
         }
         let until = Deadline::after(self.inner.clock.as_ref(), delay);
         let sequence = self.owed.sequence;
-        self.inner.sessions().entry(&self.session).delay = Some(Delay { sequence, until });
+        let delay = Some(Box::new(Delay { sequence, until }));
+        self.inner.sessions().entry(&self.session).delay = delay;
         let key = self.meta.key.clone();
         self.inner
             .index
@@ -304,13 +306,8 @@ impl Lease {
             _ => Word::new(self.owed.start),
         };
         write_burial(&self.inner, &place, &self.meta.key, word, reason, record)?;
-        settled(
-            &self.inner,
-            &self.session,
-            self.row.clone(),
-            self.owed.sequence,
-            false,
-        );
+        let known = (self.owed.sequence, Some(self.meta.digest));
+        settled(&self.inner, &self.session, self.row.clone(), known, false);
         self.end();
         Ok(())
     }

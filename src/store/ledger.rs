@@ -70,6 +70,7 @@ pub struct Ledger {
     pub lost: u64,
     /// Owed chunks of segments that are gone, as far as they can be named: they may be given again.
     pub lost_chunks: Lost,
+    /// In the files and where they are read; a running store has its sessions elsewhere.
     pub sessions: Vec<SessionLine>,
     pub running: Running,
     /// The organisation that each tenant's token showed first, or that an operator confirmed.
@@ -99,24 +100,29 @@ impl Ledger {
     /// # Errors
     /// I/O, or a file of a newer program. Two damaged files are no error: the journal tells what it still knows.
     pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Found, LedgerError> {
-        let mut best: Option<Self> = None;
+        let mut whole: Vec<(&'static str, Vec<u8>)> = Vec::new();
         let mut damaged = Vec::new();
         for name in FILES {
             match read_one(disk, &dir.join(name))? {
                 One::Absent => {}
                 One::Damaged => damaged.push(name),
-                One::Ledger(ledger) => {
-                    if best
-                        .as_ref()
-                        .is_none_or(|other| ledger.edition > other.edition)
-                    {
-                        best = Some(*ledger);
-                    }
+                One::Body(body) => whole.push((name, body)),
+            }
+        }
+        // Only the younger one is decoded: with many sessions that takes longer than reading both.
+        whole.sort_by_key(|(_, body)| std::cmp::Reverse(edition(body)));
+        let mut ledger = None;
+        for (name, body) in whole {
+            match decode(&body) {
+                Err(_) => damaged.push(name),
+                Ok(found) => {
+                    ledger = Some(found);
+                    break;
                 }
             }
         }
         Ok(Found {
-            ledger: best.unwrap_or_default(),
+            ledger: ledger.unwrap_or_default(),
             damaged,
         })
     }
@@ -139,7 +145,7 @@ impl Ledger {
 enum One {
     Absent,
     Damaged,
-    Ledger(Box<Ledger>),
+    Body(Vec<u8>),
 }
 
 fn read_one(disk: &dyn Disk, path: &Path) -> Result<One, LedgerError> {
@@ -164,11 +170,17 @@ fn read_one(disk: &dyn Disk, path: &Path) -> Result<One, LedgerError> {
     if crc32fast::hash(&body).to_le_bytes() != head[16..] {
         return Ok(One::Damaged);
     }
-    match decode(&body) {
-        Ok(ledger) => Ok(One::Ledger(Box::new(ledger))),
-        Err(record::RecordError::NewerVersion(version)) => Err(LedgerError::NewerVersion(version)),
-        Err(_) => Ok(One::Damaged),
+    match body.first() {
+        Some(&version) if version > VERSION => Err(LedgerError::NewerVersion(version)),
+        Some(_) => Ok(One::Body(body)),
+        None => Ok(One::Damaged),
     }
+}
+
+/// Behind the version, in every version.
+fn edition(body: &[u8]) -> u64 {
+    let bytes = body.get(1..9).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 fn decode(body: &[u8]) -> Result<Ledger, record::RecordError> {

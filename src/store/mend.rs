@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::Path;
 
 use super::inventory::Inventory;
 use super::layout::SegmentId;
@@ -19,10 +20,11 @@ use crate::model::{ChunkState, DeadReason, Timestamp};
 pub fn read_segments(
     found: &Inventory,
     ends: &BTreeMap<SegmentId, Closed>,
-    ledger: &Ledger,
-    disk: &dyn Disk,
+    ledger: &mut Ledger,
+    (disk, dir): (&dyn Disk, &Path),
+    gather: bool,
 ) -> io::Result<(Survey, Notes)> {
-    let mut survey = recover::survey(&found.segments, ends, ledger)?;
+    let mut survey = recover::survey(&found.segments, ends, ledger, gather)?;
     let mut changed = false;
     let mended = std::mem::take(&mut survey.mended);
     for (at, word) in &survey.rewrite {
@@ -46,7 +48,11 @@ pub fn read_segments(
     if changed || moved > 0 {
         // Rare: the process ended between a note and its word, between a replacement and the purge of what it
         // replaces, or between a copy and the word that says so. The words are right now; look again.
-        survey = recover::survey(&found.segments, ends, ledger)?;
+        ledger.sessions = Ledger::read(disk, dir)
+            .map_err(io::Error::other)?
+            .ledger
+            .sessions;
+        survey = recover::survey(&found.segments, ends, ledger, gather)?;
     }
     survey.mended = mended;
     let mut notes = Notes::default();

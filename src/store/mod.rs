@@ -23,6 +23,7 @@ mod inner;
 mod intervals;
 mod inventory;
 mod keeper;
+mod known;
 mod layout;
 mod lease;
 mod ledger;

@@ -13,7 +13,7 @@ use std::sync::mpsc::Receiver;
 
 use super::error::StoreError;
 use super::frame::Kind;
-use super::index::{Change, Owed, RowKey, segment_of};
+use super::index::{Change, Owed, RowKey, print_of};
 use super::inner::{Inner, SegmentSlot};
 use super::lease::{give_back, reader};
 use super::notes::BurialRef;
@@ -197,21 +197,18 @@ impl Batch {
             return;
         }
         let found = inner.index.ask_patiently(move |tables| {
-            let row_of = |(live, key): (bool, ChunkKey)| {
-                let found = match live {
-                    true => tables.owed(&key.session_key(), key.sequence)?,
-                    false => None,
-                };
-                Ok(found.map(|(row, _)| row))
+            let row_of = |(live, key): (bool, ChunkKey)| match live {
+                true => tables.owed(&key.session_key(), key.sequence),
+                false => Ok(None),
             };
             asked.into_iter().map(row_of).collect::<Result<Vec<_>, _>>()
         });
         let mut rows = found.unwrap_or_default().into_iter();
         self.copies.retain_mut(|copy| {
-            let row = rows.next().flatten();
-            let here = row.as_deref().and_then(segment_of) == Some(slot.segment.id);
-            copy.source.row = row;
-            here || copy.source.word.state != ChunkState::Live
+            let found = rows.next().flatten();
+            let here = found.filter(|(_, owed)| owed.segment == slot.segment.id);
+            copy.source.row = here.map(|(row, _)| row);
+            copy.source.row.is_some() || copy.source.word.state != ChunkState::Live
         });
     }
 
@@ -278,13 +275,11 @@ pub fn arrived(inner: &Inner, slot: &SegmentSlot, copied: &Copied) {
             start: copied.start,
             bytes: meta.bytes,
             accepted_at: copied.accepted_at,
-        };
-        inner.index.change([Change::Move {
-            session: meta.key.session_key(),
-            row: row.clone(),
             segment: copied.place.segment,
-            owed,
-        }]);
+            print: print_of(&meta.digest),
+        };
+        let row = row.clone();
+        inner.index.change([Change::Move { row, owed }]);
     }
 }
 

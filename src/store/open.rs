@@ -55,8 +55,31 @@ pub fn open(
         inventory(&disk, &segments_dir, &mut ledger).map_err(|fault| header_error(dir, fault))?;
     let ends = tail::ends(&found, &ledger, disk.as_ref(), settings.sabotaged).map_err(io_error)?;
     stop_at("reopening");
-    let (mut survey, mut notes) =
-        mend::read_segments(&found, &ends, &ledger, disk.as_ref()).map_err(io_error)?;
+    let mark = clean_mark(&found, &ends, &ledger);
+    let arrivals = Arc::new(Arrivals::default());
+    let opened = open_index(dir, &settings, &arrivals)
+        .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
+    let named = lost::name(
+        &opened.index,
+        &mut found,
+        &ends,
+        &mut ledger,
+        (disk.as_ref(), dir),
+    );
+    let marked = opened.clean_mark == Some(mark);
+    let (owed, read) = std::thread::scope(|scope| {
+        let index = &opened.index;
+        let count = move || index.ask_patiently(|tables| tables.owed_count()).ok();
+        let counting = marked.then(|| scope.spawn(count));
+        let place = (disk.as_ref(), dir);
+        let read = mend::read_segments(&found, &ends, &mut ledger, place, !marked);
+        (counting.and_then(|it| it.join().ok()).flatten(), read)
+    });
+    let (mut survey, mut notes) = named.and(read).map_err(|error| {
+        // Nobody else lets go of it.
+        drop(opened.index.close(0));
+        io_error(error)
+    })?;
     mended.append(&mut survey.mended);
     let are_lost = !ledger.lost_chunks.is_empty();
     remove_orphan_solos(
@@ -74,17 +97,7 @@ pub fn open(
         found.damage.push(damage);
     }
 
-    let mark = clean_mark(&found, &ends, &ledger);
-    let arrivals = Arc::new(Arrivals::default());
-    let opened = open_index(dir, &settings, &arrivals)
-        .map_err(|cause| io_error(io::Error::other(cause.to_string())))?;
-    let place = (disk.as_ref(), dir);
-    lost::name(&opened.index, &mut found, &ends, &mut ledger, place).map_err(io_error)?;
-    let index_fits = opened.clean_mark == Some(mark)
-        && opened
-            .index
-            .ask_patiently(|tables| tables.owed_count())
-            .is_ok_and(|owed| owed == survey.live);
+    let index_fits = owed == Some(survey.live);
     let mut burials =
         name_the_nameless(&opened.index, &found, &mut survey, &mut notes, clock.wall())
             .map_err(io_error)?;
@@ -94,7 +107,7 @@ pub fn open(
             .segments
             .values()
             .for_each(|(segment, _)| segment.inherit_words());
-        rebuild(&opened.index, &found, &ends).map_err(io_error)?;
+        rebuild(&opened.index, &found, &ends, &mut survey).map_err(io_error)?;
     }
     let next_number = ledger.next_number.max(survey.highest_number + 1);
     let written_running_ms = ledger.running.total_ms();
@@ -143,12 +156,11 @@ pub fn open(
         reserve,
     };
     load_delays(&inner);
-    let owed: Vec<_> = {
+    {
         let sessions = inner.sessions();
         let owed = sessions.by_key.iter().filter(|(_, state)| state.owed > 0);
-        owed.map(|(key, _)| key.clone()).collect()
-    };
-    inner.arrivals.add(owed);
+        inner.arrivals.add(owed.map(|(key, _)| key.clone()));
+    }
     Ok(inner)
 }
 

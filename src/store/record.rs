@@ -2,7 +2,6 @@
 //! bytes. A changed record is a new version; old ones decode for ever. The only user of bincode.
 
 use bincode::Options;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::layout::SegmentId;
@@ -48,9 +47,9 @@ pub fn encode<T: Serialize>(version: u8, value: &T, limit: u64) -> Vec<u8> {
 }
 
 /// Decodes what [`encode`] wrote, if it has this version.
-pub fn decode<T: DeserializeOwned>(
+pub fn decode<'a, T: Deserialize<'a>>(
     version: u8,
-    bytes: &[u8],
+    bytes: &'a [u8],
     limit: u64,
 ) -> Result<T, RecordError> {
     match bytes.split_first() {
@@ -111,6 +110,26 @@ impl ChunkRecord {
             bytes: payload_bytes,
             digest: Digest(record.digest),
         })
+    }
+}
+
+/// The same as it stands in its bytes; names are not looked at.
+#[derive(Debug, Deserialize)]
+pub struct RawChunk<'a> {
+    pub tenant: &'a str,
+    pub host: &'a str,
+    pub session: &'a str,
+    pub sequence: u64,
+    _started_at: Timestamp,
+    _duration_ms: u64,
+    _media_type: &'a str,
+    pub last: bool,
+    pub digest: [u8; 32],
+}
+
+impl<'a> RawChunk<'a> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        decode(ChunkRecord::VERSION, bytes, RECORD_MAX)
     }
 }
 

@@ -1,22 +1,25 @@
 //! What the segments say at open: their ends, their chunks, their notes, their damage.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
 use super::frame::Kind;
 use super::header::SegmentHeader;
+use super::index::{self, Fact, Gathered, Owed, print_of};
 use super::inner::{Book, Solo};
 use super::layout::SegmentId;
 use super::ledger::{Closed, Ledger};
 use super::queue::NoteAt;
-use super::record::{Burial, ChunkRecord, Location, Note};
+use super::record::{Burial, ChunkRecord, Location, Note, RawChunk};
 use super::scan::{Found, walk};
 use super::segment::{FrameHead, Segment};
 use super::sessions::{Seen, Sessions};
 use super::twins::Suspects;
 use super::types::Damage;
 use super::word::Word;
-use crate::model::{ChunkKey, ChunkMeta, ChunkState, DeadReason};
+use crate::model::{
+    ChunkKey, ChunkMeta, ChunkState, DeadReason, Digest, HostName, SessionKey, TenantId,
+};
 
 /// What a walk over all segments told.
 #[derive(Default)]
@@ -49,21 +52,33 @@ pub struct Survey {
     fresh_from: u64,
     /// Chunks that were buried as damaged.
     damaged_ones: HashMap<ChunkKey, Location>,
+    /// What fills an index, where that is wanted; dropped if it becomes too much for one go.
+    pub gathered: Option<Gathered>,
+    tenants: HashSet<TenantId>,
 }
 
-/// Reads every accepted frame's head once.
+/// Reads every accepted frame's head once, and gathers on the way what an index is filled with, if that is wanted. The
+/// ledger's lines are gone by then: of many sessions they are as large as what is made of them.
 pub fn survey(
     segments: &BTreeMap<SegmentId, (Segment, SegmentHeader)>,
     ends: &BTreeMap<SegmentId, Closed>,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
+    gather: bool,
 ) -> io::Result<Survey> {
+    let lines = std::mem::take(&mut ledger.sessions);
     let mut survey = Survey {
         fresh_from: ledger.next_number,
+        gathered: gather.then(Gathered::default),
         ..Survey::default()
     };
-    for line in &ledger.sessions {
-        let state = survey.sessions.entry(&line.key);
-        state.accepted = line.accepted.clone();
+    survey.sessions.by_key.reserve(lines.len());
+    for line in lines {
+        let key = SessionKey {
+            tenant: shared(line.key.tenant, &mut survey.tenants),
+            session: line.key.session,
+        };
+        let state = survey.sessions.entry(&key);
+        state.accepted = line.accepted;
         state.delivered_high = line.delivered_high;
         state.changed_at = line.changed_at;
         state.ended_at = line.ended_at;
@@ -110,7 +125,7 @@ impl Survey {
             } => {
                 let highest = self.highest_number;
                 self.highest_number = highest.max(head.header.number);
-                match read_chunk(&head) {
+                match self.brief(&head) {
                     Some(meta) => {
                         let at = Location {
                             segment: segment.id,
@@ -124,7 +139,7 @@ impl Survey {
                             let reason =
                                 "a state word does not read back; taken for live and written again";
                             let mended = Damage::at(segment.id.file_name(), place, reason);
-                            self.mended.push(mended.of(Some(&meta.key)));
+                            self.mended.push(mended.of(Some(&meta.key())));
                             self.rewrite.push((at, word));
                         }
                         self.chunk(book, at, &head, &word, &meta);
@@ -167,6 +182,10 @@ impl Survey {
         }
     }
 
+    pub fn brief(&mut self, head: &FrameHead) -> Option<Brief> {
+        brief(head, &self.sessions, &mut self.tenants)
+    }
+
     fn note(&mut self, note: Note, at: NoteAt) {
         if let Note::Bury(burial) = &note
             && burial.reason == DeadReason::Damaged
@@ -187,14 +206,14 @@ impl Survey {
         at: Location,
         head: &FrameHead,
         word: &Word,
-        meta: &ChunkMeta,
+        meta: &Brief,
     ) {
         if word.state == ChunkState::Moved {
             book.moved += 1;
             return;
         }
         book.tallies
-            .entry(meta.key.tenant.clone())
+            .entry(meta.session.tenant.clone())
             .or_default()
             .accept(word.state, meta.bytes);
         if let Kind::Chunk { solo: Some(id), .. } = head.header.kind {
@@ -209,13 +228,21 @@ impl Survey {
                 },
             );
         }
-        let elsewhere = self.damaged_ones.get(&meta.key).filter(|it| **it != at);
-        self.replaced.extend(elsewhere);
+        if !self.damaged_ones.is_empty() {
+            let elsewhere = self.damaged_ones.get(&meta.key());
+            self.replaced.extend(elsewhere.filter(|it| **it != at));
+        }
         if word.sending {
             self.crashed.push((at, head.start));
         }
-        let state = self.sessions.entry(&meta.key.session_key());
-        state.accepted.insert(meta.key.sequence);
+        if let Some(gathered) = &mut self.gathered {
+            gathered.add(&meta.session, &fact(at, head, word, meta));
+        }
+        if self.gathered.as_ref().is_some_and(Gathered::is_full) {
+            self.gathered = None;
+        }
+        let state = self.sessions.entry(&meta.session);
+        state.accepted.insert(meta.sequence);
         state.changed_at = state.changed_at.max(head.header.accepted_at);
         if head.header.number >= self.fresh_from {
             state.seen = None;
@@ -228,9 +255,9 @@ impl Survey {
                 state.owed += 1;
                 self.live += 1;
             }
-            ChunkState::Dead => self.dead.push((meta.key.clone(), at, word.version)),
+            ChunkState::Dead => self.dead.push((meta.key(), at, word.version)),
             ChunkState::Delivered | ChunkState::Confirming => {
-                state.delivered_high = state.delivered_high.max(Some(meta.key.sequence));
+                state.delivered_high = state.delivered_high.max(Some(meta.sequence));
             }
             _ => {}
         }
@@ -264,6 +291,81 @@ impl Survey {
         tracing::error!(segment = %segment.id, offset = start, reason, "damage set aside");
         let damage = Damage::at(segment.id.file_name(), u64::from(start), reason);
         self.damage.push(damage);
+    }
+}
+
+/// Of a chunk's metadata what a walk over all of them needs.
+pub struct Brief {
+    pub session: SessionKey,
+    pub sequence: u64,
+    pub bytes: u64,
+    pub digest: Digest,
+    last: bool,
+}
+
+/// The names that are known already are shared, so that a million chunks cost no memory but that of their sessions.
+fn brief(head: &FrameHead, sessions: &Sessions, tenants: &mut HashSet<TenantId>) -> Option<Brief> {
+    let Kind::Chunk { payload_bytes, .. } = head.header.kind else {
+        return None;
+    };
+    let raw = RawChunk::decode(&head.record).ok()?;
+    if !HostName::is_valid(raw.host) {
+        return None;
+    }
+    let session = match sessions.key(raw.tenant, raw.session) {
+        Some(key) => key.clone(),
+        None => SessionKey {
+            tenant: shared(raw.tenant.parse().ok()?, tenants),
+            session: raw.session.parse().ok()?,
+        },
+    };
+    Some(Brief {
+        session,
+        sequence: raw.sequence,
+        bytes: payload_bytes,
+        digest: Digest(raw.digest),
+        last: raw.last,
+    })
+}
+
+impl Brief {
+    fn key(&self) -> ChunkKey {
+        let SessionKey { tenant, session } = self.session.clone();
+        ChunkKey {
+            tenant,
+            session,
+            sequence: self.sequence,
+        }
+    }
+}
+
+fn shared(tenant: TenantId, tenants: &mut HashSet<TenantId>) -> TenantId {
+    if let Some(known) = tenants.get(&tenant) {
+        return known.clone();
+    }
+    tenants.insert(tenant.clone());
+    tenant
+}
+
+/// What an index has of a chunk that did not move elsewhere.
+pub fn fact(at: Location, head: &FrameHead, word: &Word, meta: &Brief) -> Fact {
+    let sequence = meta.sequence;
+    if word.state == ChunkState::Live {
+        return Fact::Owed(Owed {
+            sequence,
+            number: head.header.number,
+            segment: at.segment,
+            ordinal: at.ordinal,
+            start: head.start,
+            bytes: meta.bytes,
+            accepted_at: head.header.accepted_at,
+            print: print_of(&meta.digest),
+        });
+    }
+    let digest = meta.digest.0;
+    Fact::Settled {
+        seen: index::Seen { sequence, digest },
+        purged: word.state == ChunkState::Purged,
     }
 }
 

@@ -1,11 +1,11 @@
 //! The index at open: whether it belongs to the journal, filling it anew if not, and what is read out of it before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::index::{Change, Index, Named, Opened, Owed};
+use super::index::{Gathered, Index, KIND, Named, Opened, Tables};
 use super::inner::Inner;
 use super::inventory::Inventory;
 use super::layout::SegmentId;
@@ -34,7 +34,7 @@ pub fn clean_mark(found: &Inventory, ends: &BTreeMap<SegmentId, Closed>, ledger:
 
 pub fn mark_of(last: Option<(SegmentId, u64, u32)>, edition: u64) -> u64 {
     let (id, nonce, end) = last.unwrap_or_default();
-    let text = format!("{id} {nonce} {end} {edition}");
+    let text = format!("{id} {nonce} {end} {edition} {KIND}");
     let digest = Digest::of(text.as_bytes());
     // Zero is the mark of an index in use.
     u64::from_le_bytes(*digest.0.first_chunk().expect("8 of 32 bytes")) | 1
@@ -100,20 +100,38 @@ pub fn distrust_index(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills the index from the segments.
+/// Fills the index with what the survey gathered, or else from the segments. Trouble with it is reported as lost by the first
+/// lease.
 pub fn rebuild(
     index: &Index,
     found: &Inventory,
     ends: &BTreeMap<SegmentId, Closed>,
+    survey: &mut Survey,
 ) -> io::Result<()> {
-    let present: Vec<SegmentId> = found.segments.keys().copied().collect();
-    let cleared = index.ask_patiently(move |tables| {
-        tables.clear_for_rebuild(|segment| present.binary_search(&segment).is_ok())
-    });
-    if cleared.is_err() {
-        // Reported as lost by the first lease.
+    let present: BTreeSet<_> = found.segments.keys().copied().collect();
+    drop(index.ask_patiently(move |tables| tables.forget_names(&present)));
+    if let Some(gathered) = survey.gathered.take() {
+        drop(index.ask_patiently(move |tables| tables.fill(&gathered, true)));
         return Ok(());
     }
+    drop(index.ask_patiently(Tables::clear_owed));
+    let rest = gather(index, found, ends, survey)?;
+    fill_part(index, rest);
+    Ok(())
+}
+
+fn fill_part(index: &Index, part: Gathered) {
+    drop(index.ask_patiently(move |tables| tables.fill(&part, false)));
+}
+
+/// Walks the segments once more and fills the index with as much at once as memory may hold. What is left is returned.
+fn gather(
+    index: &Index,
+    found: &Inventory,
+    ends: &BTreeMap<SegmentId, Closed>,
+    survey: &mut Survey,
+) -> io::Result<Gathered> {
+    let mut gathered = Gathered::default();
     for (id, (segment, _)) in &found.segments {
         walk(segment, Some(ends[id].end), |step| {
             if let Found::Chunk {
@@ -122,42 +140,22 @@ pub fn rebuild(
                 word,
                 ..
             } = step
-                && let Some(meta) = recover::read_chunk(&head)
+                && let Some(meta) = survey.brief(&head)
                 && word.state != ChunkState::Moved
             {
-                let session = meta.key.session_key();
-                let (segment, sequence) = (*id, meta.key.sequence);
-                let purged = (word.state == ChunkState::Purged).then(|| meta.key.clone());
-                index.change([if word.state == ChunkState::Live {
-                    let owed = Owed {
-                        sequence,
-                        number: head.header.number,
-                        ordinal,
-                        start: head.start,
-                        bytes: meta.bytes,
-                        accepted_at: head.header.accepted_at,
-                    };
-                    Change::Accept {
-                        session,
-                        segment,
-                        owed,
-                        digest: meta.digest,
-                    }
-                } else {
-                    Change::Remember {
-                        session,
-                        segment,
-                        sequence,
-                        digest: meta.digest,
-                    }
-                }]);
-                index.change(purged.map(|key| Change::Purged { key }));
+                let segment = *id;
+                let at = Location { segment, ordinal };
+                let fact = recover::fact(at, &head, &word, &meta);
+                gathered.add(&meta.session, &fact);
+            }
+            if gathered.is_full() {
+                fill_part(index, std::mem::take(&mut gathered));
             }
             Ok(())
         })?;
         segment.close_file();
     }
-    Ok(())
+    Ok(gathered)
 }
 
 /// Chunks whose frames were damaged while the store was closed have lost their names. Those that no note of a
@@ -232,10 +230,10 @@ pub fn load_delays(inner: &Inner) {
         if let Some(state) = sessions.by_key.get_mut(&key.session_key())
             && state.owed > 0
         {
-            state.delay = Some(Delay {
+            state.delay = Some(Box::new(Delay {
                 sequence: key.sequence,
                 until: retry.until,
-            });
+            }));
         }
     }
 }

@@ -152,11 +152,11 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
         .running
         .look(inner.clock.boot_id(), inner.clock.now());
     let sessions = inner.sessions();
-    let lines = sessions
+    let known = sessions
         .by_key
         .iter()
         .filter(|(_, state)| !state.accepted.is_empty());
-    ledger.sessions = lines
+    let lines = known
         .map(|(key, state)| SessionLine {
             key: key.clone(),
             accepted: state.accepted.clone(),
@@ -177,8 +177,9 @@ pub fn write_ledger(inner: &Inner) -> io::Result<()> {
     ledger.next_number = inner.next_number.load(Ordering::Relaxed);
     ledger.edition += 1;
     // Nobody who wants to count waits for the disk.
-    let written = ledger.clone();
+    let mut written = ledger.clone();
     drop(ledger);
+    written.sessions = lines;
     or_with_reserve(inner, || written.write(inner.disk.as_ref(), &inner.dir))?;
     inner
         .written_running_ms

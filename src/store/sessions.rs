@@ -1,6 +1,8 @@
 //! What the store knows of each session in memory: bounded by the number of sessions, never by their chunks.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ pub struct SessionState {
     /// Leases of the session that are out: one, or those of a group.
     pub leased: u32,
     /// The head failed and waits.
-    pub delay: Option<Delay>,
+    pub delay: Option<Box<Delay>>,
     pub changed_at: Timestamp,
     /// The last change that the keeper saw; `None`: none yet.
     pub seen: Option<Seen>,
@@ -71,10 +73,13 @@ pub struct Sessions {
 
 impl Sessions {
     pub fn entry(&mut self, key: &SessionKey) -> &mut SessionState {
-        if !self.by_key.contains_key(key) {
-            self.by_key.insert(key.clone(), SessionState::default());
-        }
-        self.by_key.get_mut(key).expect("inserted above")
+        self.by_key.entry(key.clone()).or_default()
+    }
+
+    /// The key of a session that is there, found by its names without making one.
+    pub fn key(&self, tenant: &str, session: &str) -> Option<&SessionKey> {
+        let names: &dyn Named = &(tenant, session);
+        self.by_key.get_key_value(names).map(|(key, _)| key)
     }
 
     /// Drops sessions that owe nothing and did not change for the time of remembrance, and those that never began.
@@ -91,6 +96,44 @@ impl Sessions {
         };
         let forgotten = self.by_key.extract_if(|_, state| old(state));
         forgotten.map(|(key, _)| key).collect()
+    }
+}
+
+/// What a session is looked up by.
+trait Named {
+    fn names(&self) -> (&str, &str);
+}
+
+impl Named for SessionKey {
+    fn names(&self) -> (&str, &str) {
+        (self.tenant.as_str(), self.session.as_str())
+    }
+}
+
+impl Named for (&str, &str) {
+    fn names(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+/// As [`SessionKey`] does it: a map asks for the same hash of both.
+impl Hash for dyn Named + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.names().hash(state);
+    }
+}
+
+impl PartialEq for dyn Named + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl Eq for dyn Named + '_ {}
+
+impl<'a> Borrow<dyn Named + 'a> for SessionKey {
+    fn borrow(&self) -> &(dyn Named + 'a) {
+        self
     }
 }
 
@@ -120,5 +163,28 @@ impl Arrivals {
     /// Sets what is called, from the store's threads, when sessions arrive. The first one stays.
     pub fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
         let _ = self.wake.set(wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_by_its_names() {
+        let mut sessions = Sessions::default();
+        for n in 0..100 {
+            sessions.entry(&SessionKey {
+                tenant: format!("t{}", n % 7).parse().unwrap(),
+                session: format!("s{n}").parse().unwrap(),
+            });
+        }
+        for n in 0..100 {
+            let (tenant, session) = (format!("t{}", n % 7), format!("s{n}"));
+            let key = sessions.key(&tenant, &session).unwrap();
+            assert_eq!(key.session.as_str(), session);
+            assert_eq!(sessions.key(&session, &tenant), None);
+        }
+        assert_eq!(sessions.by_key.len(), 100);
     }
 }

@@ -27,7 +27,7 @@ pub fn view(inner: &Inner) -> StoreView {
                 continue;
             };
             counts.leased.chunks += u64::from(state.leased);
-            let waits = state.delay.is_some_and(|delay| {
+            let waits = state.delay.as_ref().is_some_and(|delay| {
                 !delay.until.left(inner.clock.as_ref()).is_zero() && state.owed > 0
             });
             if waits && state.leased == 0 {

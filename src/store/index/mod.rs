@@ -4,15 +4,18 @@
 //! nothing is leased any more; what the journal made true stays true, and the next start rebuilds the index. The only
 //! module that names sled.
 
+mod gathered;
+mod packed;
 mod rows;
 mod sweeps;
 mod tables;
 mod thread;
 
-pub use rows::{Owed, RowKey, segment_of};
+pub use gathered::{Fact, Gathered};
+pub use packed::{Owed, Seen};
+pub use rows::RowKey;
 pub use sweeps::{Ages, Named};
-pub use tables::{AHEAD_BYTES, Change};
-use tables::Tables;
+pub use tables::{AHEAD_BYTES, Change, KIND, Known, Tables, print_of};
 pub use thread::{Index, Opened};
 
 /// Why the index is lost.
@@ -53,10 +56,9 @@ pub fn fuzz(bytes: &[u8]) {
         let again = [&rows::sequence_key(&session, first), rest].concat();
         assert_eq!(again, key);
     }
-    segment_of(key);
     drop(rows::decode::<Owed>(key, value));
     let sealed = rows::seal(value.to_vec());
     drop(rows::decode::<Owed>(key, &sealed));
-    drop(rows::decode::<rows::Seen>(key, &sealed));
+    drop(rows::decode::<Seen>(key, &sealed));
     tables::fuzz(&sealed);
 }

@@ -1,60 +1,23 @@
-//! Packed rows: one for at most 64 chunks of a session in a segment, instead of one a chunk, because a million rows cost
-//! sled seconds at open and a thousandth of them do not.
+//! Packed rows: one for at most 32 chunks of a session instead of one a chunk, because a million rows cost sled seconds at
+//! open and a thousandth of them do not.
 //!
-//! Key: tenant 0 session 0 first sequence (u64, big-endian) segment (u32, big-endian). Rows of a session stand by their
-//! first sequence, which stays in the key when its chunk leaves. Value: record, then its CRC-32.
+//! Key: tenant 0 session 0 first sequence (u64, big-endian). Rows of a session stand by their first sequence, which stays
+//! in the key when its chunk leaves. Value: version, entries, CRC-32.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use sled::IVec;
 
 use super::IndexFault;
-use crate::model::{SessionId, SessionKey, TenantId, Timestamp};
-use crate::store::layout::SegmentId;
-use crate::store::record;
+use super::packed::Entry;
+use crate::model::{SessionId, SessionKey, TenantId};
 
-const VERSION: u8 = 1;
-const ROW_MAX: usize = 64;
-const ROW_BYTES: u64 = 64 << 10;
+const VERSION: u8 = 2;
+const ROW_MAX: usize = 32;
 /// Tails remembered so that a busy session's next chunk needs no lookup.
 const TAILS_MAX: usize = 4096;
 
 pub type RowKey = Vec<u8>;
-
-pub trait Entry: Clone + Serialize + DeserializeOwned {
-    fn sequence(&self) -> u64;
-}
-
-/// An owed chunk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owed {
-    pub sequence: u64,
-    pub number: u64,
-    pub ordinal: u32,
-    pub start: u32,
-    pub bytes: u64,
-    pub accepted_at: Timestamp,
-}
-
-/// A chunk whose digest is remembered, whatever became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    pub sequence: u64,
-    pub digest: [u8; 32],
-}
-
-impl Entry for Owed {
-    fn sequence(&self) -> u64 {
-        self.sequence
-    }
-}
-
-impl Entry for Seen {
-    fn sequence(&self) -> u64 {
-        self.sequence
-    }
-}
 
 pub fn session_prefix(session: &SessionKey) -> RowKey {
     let mut key = tenant_prefix(&session.tenant);
@@ -95,19 +58,48 @@ fn split_at_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-pub fn segment_of(key: &[u8]) -> Option<SegmentId> {
-    let (_, tail) = key.split_last_chunk::<4>()?;
-    Some(SegmentId(u32::from_be_bytes(*tail)))
+/// The sequence that a row's key begins with.
+fn first_of(key: &[u8]) -> Result<u64, IndexFault> {
+    let (_, first) = key
+        .split_last_chunk::<8>()
+        .ok_or_else(|| IndexFault::disagrees("a key does not read back", key))?;
+    Ok(u64::from_be_bytes(*first))
 }
 
 fn encode<E: Entry>(entries: &[E]) -> Vec<u8> {
-    seal(record::encode(VERSION, &entries, ROW_BYTES))
+    let mut body = vec![VERSION];
+    let mut before = None;
+    for entry in entries {
+        entry.pack(before, &mut body);
+        before = Some(entry);
+    }
+    seal(body)
 }
 
 pub fn decode<E: Entry>(key: &[u8], value: &[u8]) -> Result<Vec<E>, IndexFault> {
     unseal(value)
-        .and_then(|body| record::decode(VERSION, body, ROW_BYTES).ok())
+        .and_then(unpack_all)
         .ok_or_else(|| IndexFault::disagrees("a row does not read back", key))
+}
+
+fn decode_first<E: Entry>(key: &[u8], value: &[u8]) -> Result<Option<E>, IndexFault> {
+    let body = unseal(value).and_then(|body| body.strip_prefix(&[VERSION]));
+    let first = match body {
+        Some([]) => Some(None),
+        Some(mut body) => E::unpack(None, &mut body).map(Some),
+        None => None,
+    };
+    first.ok_or_else(|| IndexFault::disagrees("a row does not read back", key))
+}
+
+fn unpack_all<E: Entry>(body: &[u8]) -> Option<Vec<E>> {
+    let mut rest = body.strip_prefix(&[VERSION])?;
+    let mut entries: Vec<E> = Vec::with_capacity(ROW_MAX);
+    while !rest.is_empty() {
+        let entry = E::unpack(entries.last(), &mut rest)?;
+        entries.push(entry);
+    }
+    Some(entries)
 }
 
 /// Appends a CRC-32.
@@ -155,16 +147,9 @@ impl<E: Entry> Rows<E> {
     }
 
     /// Adds an entry behind the session's last one, or in a row of its own.
-    pub fn append(
-        &mut self,
-        session: &SessionKey,
-        segment: SegmentId,
-        entry: E,
-    ) -> Result<(), IndexFault> {
+    pub fn append(&mut self, session: &SessionKey, entry: E) -> Result<(), IndexFault> {
         let sequence = entry.sequence();
-        if let Some(tail) = self.tails.get(session).cloned()
-            && segment_of(&tail) == Some(segment)
-        {
+        if let Some(tail) = self.tail(session)? {
             let row = self.load(&tail)?;
             let behind = row.last().is_some_and(|last| last.sequence() < sequence);
             if behind && row.len() < ROW_MAX {
@@ -172,8 +157,7 @@ impl<E: Entry> Rows<E> {
                 return Ok(());
             }
         }
-        let mut key = sequence_key(session, sequence);
-        key.extend_from_slice(&segment.0.to_be_bytes());
+        let key = sequence_key(session, sequence);
         let row = self.load(&key)?;
         let at = row.partition_point(|other| other.sequence() < sequence);
         if row
@@ -184,10 +168,104 @@ impl<E: Entry> Rows<E> {
         } else {
             row.insert(at, entry);
         }
-        if self.tails.len() >= TAILS_MAX {
-            self.tails.clear();
-        }
         self.tails.insert(session.clone(), key);
+        Ok(())
+    }
+
+    /// The session's row that was appended to last, or its last one.
+    fn tail(&mut self, session: &SessionKey) -> Result<Option<RowKey>, IndexFault> {
+        if let Some(tail) = self.tails.get(session) {
+            return Ok(Some(tail.clone()));
+        }
+        let mut rows = self.tree.scan_prefix(session_prefix(session));
+        let Some(last) = rows.next_back() else {
+            return Ok(None);
+        };
+        let key = last?.0.to_vec();
+        self.tails.insert(session.clone(), key.clone());
+        Ok(Some(key))
+    }
+
+    /// Puts another entry in the place of the one with its sequence.
+    pub fn replace(&mut self, key: &RowKey, entry: E) -> Result<(), IndexFault> {
+        let row = self.load(key)?;
+        if let Some(place) = row.iter_mut().find(|it| it.sequence() == entry.sequence()) {
+            *place = entry;
+        }
+        Ok(())
+    }
+
+    /// Adds entries of a session in one go; of two with one sequence the new one stays. What does not read back is written
+    /// over: this is how an index is made anew.
+    pub fn merge(&mut self, session: &SessionKey, entries: Vec<E>) -> Result<(), IndexFault> {
+        let (rows, known) = self.rows_of(session)?;
+        let mut changed = known.is_none();
+        let known = known.unwrap_or_default().into_iter();
+        let mut all: BTreeMap<u64, E> = known.map(|entry| (entry.sequence(), entry)).collect();
+        for entry in entries {
+            let same = all.get(&entry.sequence()) == Some(&entry);
+            changed |= !same;
+            all.insert(entry.sequence(), entry);
+        }
+        if !changed {
+            return Ok(());
+        }
+        self.remove_rows(rows)?;
+        self.write(session, &Vec::from_iter(all.into_values()))
+    }
+
+    /// Makes a session's rows hold exactly these entries, which are in the order of their sequences. Rows that do are not
+    /// written again.
+    pub fn set(&mut self, session: &SessionKey, entries: &[E]) -> Result<(), IndexFault> {
+        let (rows, known) = self.rows_of(session)?;
+        if known.as_deref() == Some(entries) {
+            return Ok(());
+        }
+        self.remove_rows(rows)?;
+        self.write(session, entries)
+    }
+
+    /// The keys of a session's rows, and their entries one after another, if all read back.
+    fn rows_of(&self, session: &SessionKey) -> Result<(Vec<IVec>, Option<Vec<E>>), IndexFault> {
+        let mut rows = Vec::new();
+        let mut entries = Some(Vec::new());
+        for item in self.tree().scan_prefix(session_prefix(session)) {
+            let (key, value) = item?;
+            entries = entries.and_then(|mut entries| {
+                let row: Vec<E> = decode(&key, &value).ok()?;
+                let first = row.first()?.sequence();
+                entries.extend(row);
+                (first_of(&key).ok()? <= first).then_some(entries)
+            });
+            rows.push(key);
+        }
+        Ok((rows, entries))
+    }
+
+    fn remove_rows(&mut self, rows: Vec<IVec>) -> Result<(), IndexFault> {
+        for key in rows {
+            self.tree.remove(key)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of sessions for which `stays` does not say so.
+    pub fn retain(&mut self, stays: impl Fn(&SessionKey) -> bool) -> Result<(), IndexFault> {
+        for key in self.tree().iter().keys() {
+            let key = key?;
+            if !parse_key(&key).is_some_and(|(session, ..)| stays(&session)) {
+                self.tree.remove(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a session of which there is nothing yet: its entries, in the order of their sequences.
+    fn write(&mut self, session: &SessionKey, entries: &[E]) -> Result<(), IndexFault> {
+        for row in entries.chunks(ROW_MAX) {
+            let key = sequence_key(session, row[0].sequence());
+            self.tree.insert(key, encode(row))?;
+        }
         Ok(())
     }
 
@@ -208,33 +286,19 @@ impl<E: Entry> Rows<E> {
 
     /// Makes the batch visible to readers.
     pub fn apply(&mut self) -> Result<(), IndexFault> {
+        if self.tails.len() >= TAILS_MAX {
+            self.tails.clear();
+        }
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut batch = sled::Batch::default();
+        // Row by row: a batch of sled's is on its way to the disk before and after it, whatever its size, and all this is
+        // made anew after a crash.
         for (key, entries) in self.pending.drain() {
             if entries.is_empty() {
-                batch.remove(key);
-            } else {
-                batch.insert(key, encode(&entries));
-            }
-        }
-        Ok(self.tree.apply_batch(batch)?)
-    }
-
-    pub fn clear(&mut self) -> Result<(), IndexFault> {
-        self.pending.clear();
-        self.tails.clear();
-        Ok(self.tree.clear()?)
-    }
-
-    /// Removes the rows of segments for which `gone` says so.
-    pub fn remove_segments(&mut self, gone: impl Fn(SegmentId) -> bool) -> Result<(), IndexFault> {
-        self.tails.clear();
-        for item in self.tree.iter() {
-            let (key, _) = item?;
-            if segment_of(&key).is_some_and(&gone) {
                 self.tree.remove(key)?;
+            } else {
+                self.tree.insert(key, encode(&entries))?;
             }
         }
         Ok(())
@@ -245,15 +309,14 @@ impl<E: Entry> Rows<E> {
         let mut best: Option<(RowKey, E)> = None;
         for item in self.tree().scan_prefix(session_prefix(session)) {
             let (key, value) = item?;
-            let (_, first, _) = parse_key(&key)
-                .ok_or_else(|| IndexFault::disagrees("a key does not read back", &key))?;
+            let first = first_of(&key)?;
             if best
                 .as_ref()
                 .is_some_and(|(_, entry)| entry.sequence() < first)
             {
                 break;
             }
-            let lowest = decode::<E>(&key, &value)?.into_iter().next();
+            let lowest = decode_first::<E>(&key, &value)?;
             if let Some(entry) = lowest
                 && best
                     .as_ref()
@@ -272,8 +335,7 @@ impl<E: Entry> Rows<E> {
         sequence: u64,
     ) -> Result<Option<(RowKey, E)>, IndexFault> {
         let prefix = session_prefix(session);
-        let mut end = sequence_key(session, sequence);
-        end.extend_from_slice(&[0xff; 4]);
+        let end = sequence_key(session, sequence);
         // Rows may overlap, so every row that begins at or before the sequence is a candidate; the nearest first.
         for item in self.tree().range(prefix.clone()..=end).rev() {
             let (key, value) = item?;

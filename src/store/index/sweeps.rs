@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Owed, RowKey, decode, parse_key, seal, segment_of, tenant_prefix, unseal};
+use super::packed::Owed;
+use super::rows::{RowKey, decode, parse_key, seal, tenant_prefix, unseal};
 use super::{IndexFault, Tables};
 use crate::model::{ChunkKey, SessionKey, TenantId, Timestamp};
 use crate::store::layout::SegmentId;
@@ -21,8 +22,8 @@ pub struct Named {
     pub bytes: u64,
 }
 
-/// Rows of up to 64 chunks: some milliseconds.
-const AGES_AT_ONCE: usize = 64;
+/// Rows of up to 32 chunks: some milliseconds.
+const AGES_AT_ONCE: usize = 128;
 
 /// One part of the answer to how old a backlog is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,11 +88,11 @@ impl Tables {
         }
         for item in self.owed.tree().iter() {
             let (key, value) = item?;
-            let (Some((session, _, _)), Some(segment)) = (parse_key(&key), segment_of(&key)) else {
+            let Some((session, _, _)) = parse_key(&key) else {
                 continue;
             };
             for owed in decode::<Owed>(&key, &value)? {
-                if places.contains(&(segment, owed.ordinal)) {
+                if places.contains(&(owed.segment, owed.ordinal)) {
                     let SessionKey { tenant, session } = session.clone();
                     let key = ChunkKey {
                         tenant,
@@ -99,13 +100,14 @@ impl Tables {
                         sequence: owed.sequence,
                     };
                     let named = Named {
-                        segment,
+                        segment: owed.segment,
                         ordinal: owed.ordinal,
                         key,
                         bytes: owed.bytes,
                     };
                     let value = seal(record::encode(VERSION, &named, record::RECORD_MAX));
-                    self.names.insert(name_row(segment, owed.ordinal), value)?;
+                    self.names
+                        .insert(name_row(owed.segment, owed.ordinal), value)?;
                     names.push(named);
                 }
             }
@@ -114,14 +116,12 @@ impl Tables {
         Ok(names)
     }
 
-    pub(super) fn forget_names(
-        &self,
-        present: impl Fn(SegmentId) -> bool,
-    ) -> Result<(), IndexFault> {
+    /// Those in segments that are not there any more.
+    pub fn forget_names(&self, present: &BTreeSet<SegmentId>) -> Result<(), IndexFault> {
         for row in self.names.iter().keys() {
             let row = row?;
             let segment = row.first_chunk::<4>().map(|id| u32::from_be_bytes(*id));
-            if !segment.is_some_and(|id| present(SegmentId(id))) {
+            if !segment.is_some_and(|id| present.contains(&SegmentId(id))) {
                 self.names.remove(row)?;
             }
         }
@@ -136,20 +136,18 @@ impl Tables {
         let mut chunks = Vec::new();
         for item in self.owed.tree().iter() {
             let (key, value) = item?;
-            let Some(segment) = segment_of(&key).filter(|id| segments.contains(id)) else {
-                continue;
-            };
             let Some((SessionKey { tenant, session }, _, _)) = parse_key(&key) else {
                 continue;
             };
-            for owed in decode::<Owed>(&key, &value)? {
+            let owed = decode::<Owed>(&key, &value)?;
+            for owed in owed.iter().filter(|it| segments.contains(&it.segment)) {
                 let (tenant, session, sequence) = (tenant.clone(), session.clone(), owed.sequence);
                 let key = ChunkKey {
                     tenant,
                     session,
                     sequence,
                 };
-                chunks.push((key, segment));
+                chunks.push((key, owed.segment));
             }
         }
         Ok(chunks)

@@ -2,8 +2,8 @@
 //!
 //! | tree | key | value |
 //! |---|---|---|
-//! | `owed` | packed row | chunks to lease |
-//! | `seen` | packed row | digests of everything accepted |
+//! | `owed 2` | packed row | chunks to lease |
+//! | `seen 2` | packed row | digests of chunks that were owed once |
 //! | `retry` | session, sequence | deadline and history of a live chunk that failed |
 //! | `purged` | session, sequence | nothing |
 //! | `names` | segment, ordinal | a chunk whose frame lost its name, until its burial tells it |
@@ -16,17 +16,19 @@ use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use super::IndexFault;
-use super::rows::{
-    Owed, RowKey, Rows, Seen, decode, parse_key, seal, sequence_key, session_prefix, unseal,
-};
+use super::packed::{Owed, Seen};
+use super::rows::{RowKey, Rows, decode, parse_key, seal, sequence_key, session_prefix, unseal};
 use crate::clock::Deadline;
 use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey};
-use crate::store::layout::SegmentId;
 use crate::store::record;
 
 const VERSION: u8 = 1;
+/// Of the kind of index, not of its records: one of another kind is made anew.
+pub const KIND: u32 = 2;
+const OWED: &str = "owed 2";
+const SEEN: &str = "seen 2";
 /// Modest, because sled's resident memory is a multiple of it.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 const HISTORY_MAX: usize = 8;
 /// Space that its file has behind its end, so that settling goes on when the disk is full.
 pub const AHEAD_BYTES: u64 = 2 << 20;
@@ -38,39 +40,22 @@ pub const AHEAD_BYTES: u64 = 2 << 20;
     reason = "the common variant is the large one, and each is boxed"
 )]
 pub enum Change {
-    /// Accepted: to be leased, and its digest remembered.
-    Accept {
-        session: SessionKey,
-        segment: SegmentId,
-        owed: Owed,
-        digest: Digest,
-    },
-    /// Remembered only; it is not owed (a rebuild).
-    Remember {
-        session: SessionKey,
-        segment: SegmentId,
-        sequence: u64,
-        digest: Digest,
-    },
-    /// Owed again.
+    /// Accepted, or owed again: to be leased.
     Owe {
         session: SessionKey,
-        segment: SegmentId,
         owed: Owed,
     },
     /// Owed at another place.
     Move {
-        session: SessionKey,
-        /// Where it was.
         row: RowKey,
-        segment: SegmentId,
         owed: Owed,
     },
-    /// No longer owed.
+    /// No longer owed, and its digest remembered, if it is known.
     Settle {
         session: SessionKey,
         row: RowKey,
         sequence: u64,
+        digest: Option<Digest>,
     },
     /// Failed; tried again later.
     Retry {
@@ -91,7 +76,7 @@ impl Change {
     /// The session that a lane should look at because of this.
     pub fn arrival(&self) -> Option<&SessionKey> {
         match self {
-            Self::Accept { session, .. } | Self::Owe { session, .. } => Some(session),
+            Self::Owe { session, .. } => Some(session),
             _ => None,
         }
     }
@@ -104,10 +89,39 @@ pub struct Retry {
     pub history: Vec<FailureRecord>,
 }
 
+/// What the index knows of a chunk that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// Its digest stands in its frame.
+    Owed(Owed),
+    Settled(Seen),
+}
+
+impl Known {
+    fn sequence(&self) -> u64 {
+        match self {
+            Self::Owed(owed) => owed.sequence,
+            Self::Settled(seen) => seen.sequence,
+        }
+    }
+
+    fn may_be(&self, digest: &Digest) -> bool {
+        match self {
+            Self::Owed(owed) => owed.print == print_of(digest),
+            Self::Settled(seen) => seen.digest == digest.0,
+        }
+    }
+}
+
+/// The first bytes of a digest.
+pub fn print_of(digest: &Digest) -> u32 {
+    u32::from_le_bytes(*digest.0.first_chunk().expect("4 of 32 bytes"))
+}
+
 pub struct Tables {
     db: sled::Db,
     pub(super) owed: Rows<Owed>,
-    seen: Rows<Seen>,
+    pub(super) seen: Rows<Seen>,
     retry: sled::Tree,
     purged: sled::Tree,
     pub(super) names: sled::Tree,
@@ -129,9 +143,12 @@ impl Tables {
             .write(true)
             .open(path.join("db"))?;
         reserve_ahead(&file);
+        for former in ["owed", "seen"] {
+            db.drop_tree(former)?;
+        }
         Ok(Self {
-            owed: Rows::new(db.open_tree("owed")?),
-            seen: Rows::new(db.open_tree("seen")?),
+            owed: Rows::new(db.open_tree(OWED)?),
+            seen: Rows::new(db.open_tree(SEEN)?),
             retry: db.open_tree("retry")?,
             purged: db.open_tree("purged")?,
             names: db.open_tree("names")?,
@@ -145,62 +162,25 @@ impl Tables {
     pub fn apply(&mut self, changes: &[Change]) -> Result<(), IndexFault> {
         for change in changes {
             match change {
-                Change::Accept {
-                    session,
-                    segment,
-                    owed,
-                    digest,
-                } => {
-                    let seen = Seen {
-                        sequence: owed.sequence,
-                        digest: digest.0,
-                    };
-                    self.owed.append(session, *segment, owed.clone())?;
-                    self.seen.append(session, *segment, seen)?;
-                }
-                Change::Remember {
-                    session,
-                    segment,
-                    sequence,
-                    digest,
-                } => {
-                    let seen = Seen {
-                        sequence: *sequence,
-                        digest: digest.0,
-                    };
-                    self.seen.append(session, *segment, seen)?;
-                    // A younger frame of the same key: what was purged is the one that it replaced.
-                    self.purged.remove(sequence_key(session, *sequence))?;
-                }
-                Change::Owe {
-                    session,
-                    segment,
-                    owed,
-                } => {
-                    self.owed.append(session, *segment, owed.clone())?;
-                }
-                Change::Move {
-                    session,
-                    row,
-                    segment,
-                    owed,
-                } => {
-                    self.owed.remove(row, owed.sequence)?;
-                    self.owed.append(session, *segment, owed.clone())?;
-                }
+                Change::Owe { session, owed } => self.owed.append(session, owed.clone())?,
+                Change::Move { row, owed } => self.owed.replace(row, owed.clone())?,
                 Change::Settle {
                     session,
                     row,
                     sequence,
+                    digest,
                 } => {
                     self.owed.remove(row, *sequence)?;
                     self.retry.remove(sequence_key(session, *sequence))?;
+                    if let Some(Digest(digest)) = *digest {
+                        let sequence = *sequence;
+                        self.seen.append(session, Seen { sequence, digest })?;
+                    }
                 }
                 Change::Retry { key, until, record } => self.note_retry(key, *until, record)?,
                 Change::Forget { session } => self.forget(session)?,
                 Change::Purged { key } => {
-                    let row = sequence_key(&key.session_key(), key.sequence);
-                    self.purged.insert(row, &[])?;
+                    self.set_purged(&sequence_key(&key.session_key(), key.sequence), true)?;
                 }
             }
         }
@@ -276,9 +256,14 @@ impl Tables {
         Ok(sequences)
     }
 
-    pub fn digest(&self, key: &ChunkKey) -> Result<Option<Digest>, IndexFault> {
-        let found = self.seen.find(&key.session_key(), key.sequence)?;
-        Ok(found.map(|(_, seen)| Digest(seen.digest)))
+    /// What is known of the digest of one chunk.
+    pub fn known(&self, key: &ChunkKey) -> Result<Option<Known>, IndexFault> {
+        let session = key.session_key();
+        if let Some((_, owed)) = self.owed.find(&session, key.sequence)? {
+            return Ok(Some(Known::Owed(owed)));
+        }
+        let found = self.seen.find(&session, key.sequence)?;
+        Ok(found.map(|(_, seen)| Known::Settled(seen)))
     }
 
     /// From now on nobody can tell whether these were given before.
@@ -294,17 +279,21 @@ impl Tables {
         self.seen.apply()
     }
 
-    /// The last remembered digests of a session, highest sequence first.
-    pub fn last_digests(
+    /// Those of a session's `limit` highest sequences that have this digest, or may have it, highest sequence first.
+    pub fn repeats(
         &self,
         session: &SessionKey,
+        digest: Digest,
         limit: usize,
-    ) -> Result<Vec<(u64, Digest)>, IndexFault> {
-        let last = self.seen.last(session, limit)?;
-        Ok(last
-            .into_iter()
-            .map(|seen| (seen.sequence, Digest(seen.digest)))
-            .collect())
+    ) -> Result<Vec<Known>, IndexFault> {
+        let owed = self.owed.last(session, limit)?.into_iter();
+        let seen = self.seen.last(session, limit)?.into_iter();
+        let mut last: Vec<Known> = owed.map(Known::Owed).collect();
+        last.extend(seen.map(Known::Settled));
+        last.sort_by_key(|known| std::cmp::Reverse(known.sequence()));
+        last.truncate(limit);
+        last.retain(|known| known.may_be(&digest));
+        Ok(last)
     }
 
     pub fn retry(&self, key: &ChunkKey) -> Result<Option<Retry>, IndexFault> {
@@ -349,14 +338,20 @@ impl Tables {
         Ok(count)
     }
 
-    /// Empties what a rebuild fills again: the queue, and the digests that stand in `present` segments.
-    pub fn clear_for_rebuild(
-        &mut self,
-        present: impl Fn(SegmentId) -> bool,
-    ) -> Result<(), IndexFault> {
-        self.owed.clear()?;
-        self.forget_names(&present)?;
-        self.seen.remove_segments(present)
+    pub(super) fn set_purged(&self, row: &[u8], purged: bool) -> Result<(), IndexFault> {
+        match purged {
+            true => self.purged.insert(row, &[])?,
+            false if self.purged.is_empty() => None,
+            false => self.purged.remove(row)?,
+        };
+        Ok(())
+    }
+
+    /// Empties the queue: it is filled again in parts. Much quicker than taking its rows one by one.
+    pub fn clear_owed(&mut self) -> Result<(), IndexFault> {
+        self.db.drop_tree(OWED)?;
+        self.owed = Rows::new(self.db.open_tree(OWED)?);
+        Ok(())
     }
 
     pub fn clean_mark(&self) -> Result<Option<u64>, IndexFault> {

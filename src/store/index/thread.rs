@@ -405,7 +405,7 @@ mod tests {
 
     use super::super::Owed;
     use super::*;
-    use crate::model::{Digest, Timestamp};
+    use crate::model::Timestamp;
     use crate::store::layout::SegmentId;
 
     #[test]
@@ -431,12 +431,12 @@ mod tests {
                 start: 0,
                 bytes: 1,
                 accepted_at: Timestamp(0),
-            };
-            index.change([Change::Accept {
-                session: session.clone(),
                 segment: SegmentId(1),
+                print: 0,
+            };
+            index.change([Change::Owe {
+                session: session.clone(),
                 owed,
-                digest: Digest([0; 32]),
             }]);
             // As far apart as commits.
             std::thread::sleep(Duration::from_micros(200));

@@ -11,6 +11,7 @@ use crate::store::error::{EnqueueError, StoreError};
 use crate::store::head::following;
 use crate::store::inner::Inner;
 use crate::store::intervals::Intervals;
+use crate::store::known::owed_digest;
 use crate::store::lease::settled;
 use crate::store::pins;
 use crate::store::record::{Burial, Location, Note, bounded_history};
@@ -278,6 +279,7 @@ fn bury(inner: &Inner, key: &ChunkKey, bytes: u64, death: Death) -> Result<(), S
     segment.change_word(ordinal, found.owed.start, |_| Some(dead))?;
     let states = (ChunkState::Live, ChunkState::Dead);
     inner.turned(&found.slot, ordinal, &key.tenant, bytes, states);
-    settled(inner, &session, found.row, key.sequence, false);
+    let digest = owed_digest(inner, &session, &found.owed);
+    settled(inner, &session, found.row, (key.sequence, digest), false);
     Ok(())
 }
