@@ -11,8 +11,8 @@ mod thread;
 
 pub use rows::{Owed, RowKey, segment_of};
 pub use sweeps::{Ages, Named};
-pub use tables::{AHEAD_BYTES, Change};
 use tables::Tables;
+pub use tables::{AHEAD_BYTES, Change};
 pub use thread::{Index, Opened};
 
 /// Why the index is lost.
