@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::error::EnqueueError;
 use super::frame;
+use super::handover::Inside;
 use super::inner::{Inner, solo_name};
 use super::layout::{BLOCK, Layout};
-use super::producers::Inside;
 use super::queue::{ChunkRequest, Committed};
 use super::recover::read_chunk;
 use super::types::{Enqueued, NewChunk, Origin, Outcome, SequenceChoice};
