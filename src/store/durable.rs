@@ -3,26 +3,22 @@
 //! sync of its own is held back a moment, for those who were just answered to come again; and a sync that nobody else
 //! can be waiting for is made by the committer itself.
 
-use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{EnqueueError, Latched, StoreError};
+use super::handover::{self, Share};
 use super::index::IndexFault;
 use super::inner::{Accepted, Inner, SegmentSlot};
 use super::moving::{self, Copied};
 use super::plan::{Planned, What};
-use super::producers::Producers;
 use super::queue::{Committed, NoteAt};
 use super::record::Location;
 use super::segment::Segment;
 use crate::clock::Instant;
-use crate::model::ChunkKey;
 use crate::sabotage::{Sabotage, stop_at};
 
-/// So much is worth a sync of its own: it takes a disk about as long to write as a sync takes that writes nothing.
-pub const SHARE_BYTES: u64 = 1 << 20;
 /// A sync is held back for at most this part of what the last one took, so that waiting in vain costs little.
 const PATIENCE_PART: u32 = 4;
 const PATIENCE_MAX: Duration = Duration::from_millis(2);
@@ -40,60 +36,18 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// What was written and waits for its sync to begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    pub requests: usize,
-    pub bytes: u64,
-    /// No sync is under way.
-    pub idle: bool,
-    /// Until then those who were answered by the last sync are waited for.
-    pub until: Instant,
-}
-
-impl Held {
-    /// Whether the sync begins without waiting for anybody, `requests` and `bytes` being all there is.
-    pub fn is_enough(requests: usize, bytes: u64, producers: &Producers) -> bool {
-        bytes >= SHARE_BYTES || requests >= producers.most()
-    }
-}
-
-/// Where the committer leaves what it wrote. All of it is in one segment: a new one begins only when this is empty.
-#[derive(Default)]
-pub struct Stage {
-    state: Mutex<State>,
-    filled: Condvar,
-    settled: Condvar,
-    /// Chunks that a frame was planned for and that are not members of their session yet.
-    under_way: Mutex<HashSet<ChunkKey>>,
-}
-
-#[derive(Default)]
-struct State {
-    written: Vec<Written>,
-    syncing: bool,
-    /// What is written is synced, however little it is.
-    released: bool,
-    until: Instant,
-    closed: bool,
-}
-
-impl State {
+impl Share for Written {
     fn requests(&self) -> usize {
-        self.written.iter().map(|it| it.planned.len()).sum()
+        self.planned.len()
     }
 
     fn bytes(&self) -> u64 {
-        self.written.iter().map(|it| it.bytes).sum()
-    }
-
-    fn take(&mut self, producers: &Producers) -> Vec<Written> {
-        self.syncing = true;
-        self.released = false;
-        producers.sync_begins();
-        std::mem::take(&mut self.written)
+        self.bytes
     }
 }
+
+/// Where the committer leaves what it wrote.
+pub type Stage = handover::Stage<Written>;
 
 /// A sync under way; dropped by a panic too, so that nobody waits for its end in vain.
 struct Syncing<'a> {
@@ -113,102 +67,6 @@ impl Drop for Syncing<'_> {
         let now = self.inner.clock.now();
         let patience = (now.since(self.began) / PATIENCE_PART).min(PATIENCE_MAX);
         self.inner.stage.settle(now.saturating_add(patience));
-    }
-}
-
-impl Stage {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder panics")
-    }
-
-    /// Taken before the sessions, never the other way round: a chunk leaves here after it became a member there.
-    pub fn under_way(&self) -> MutexGuard<'_, HashSet<ChunkKey>> {
-        self.under_way.lock().expect("no holder panics")
-    }
-
-    /// Closed: it is dropped, and whoever waits learns that the store is closing.
-    pub fn push(&self, written: Written) {
-        let mut state = self.state();
-        if !state.closed {
-            state.written.push(written);
-        }
-    }
-
-    pub fn held(&self) -> Held {
-        let state = self.state();
-        Held {
-            requests: state.requests(),
-            bytes: state.bytes(),
-            idle: !state.syncing,
-            until: state.until,
-        }
-    }
-
-    /// Begins the sync of what was written, however little it is.
-    fn release(&self) {
-        let mut state = self.state();
-        state.released = !state.written.is_empty();
-        if state.released && !state.syncing {
-            self.filled.notify_one();
-        }
-    }
-
-    /// What was written, if a sync of it may begin here and everyone who is at work waits for it.
-    fn take_all(&self, producers: &Producers) -> Option<Vec<Written>> {
-        let mut state = self.state();
-        let all = !state.closed && !state.syncing && state.requests() >= producers.inside();
-        (all && !state.written.is_empty()).then(|| state.take(producers))
-    }
-
-    /// Waits until all that was written is answered.
-    pub fn wait_until_idle(&self) {
-        self.release();
-        let mut state = self.state();
-        while !state.closed && (state.syncing || !state.written.is_empty()) {
-            state = self.settled.wait(state).expect("no holder panics");
-        }
-    }
-
-    pub fn is_closed(&self) -> bool {
-        self.state().closed
-    }
-
-    /// What is pushed before still becomes durable.
-    pub fn close(&self) {
-        self.wait_until_idle();
-        self.state().closed = true;
-        self.filled.notify_one();
-    }
-
-    fn take(&self, producers: &Producers) -> Option<Vec<Written>> {
-        let mut state = self.state();
-        loop {
-            if state.written.is_empty() && state.closed {
-                return None;
-            }
-            let enough = state.released
-                || state.closed
-                || Held::is_enough(state.requests(), state.bytes(), producers);
-            if !state.written.is_empty() && !state.syncing && enough {
-                return Some(state.take(producers));
-            }
-            state = self.filled.wait(state).expect("no holder panics");
-        }
-    }
-
-    fn settle(&self, until: Instant) {
-        let mut state = self.state();
-        state.syncing = false;
-        state.until = until;
-        drop(state);
-        self.settled.notify_all();
-    }
-
-    fn give_up(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        state.written.clear();
-        self.settled.notify_all();
     }
 }
 
@@ -278,7 +136,7 @@ pub fn refuse(inner: &Inner, planned: Vec<Planned>, latched: &Latched) {
             What::Chunk { meta, reply } => {
                 // A replacement that was not written may be tried again.
                 inner.is_not_replaced(&meta.key);
-                inner.stage.under_way().remove(&meta.key);
+                inner.under_way().remove(&meta.key);
                 drop(reply.send(Err(EnqueueError::Latched(latched.clone()))));
             }
             What::Note { reply, .. } => {
@@ -339,7 +197,7 @@ fn publish(inner: &Inner, slot: &SegmentSlot, end: u64, written: Vec<Written>) {
     inner.grow(slot, end as u32, chunks as u32);
     inner.accepted(slot, &accepted);
     {
-        let mut under_way = inner.stage.under_way();
+        let mut under_way = inner.under_way();
         for chunk in &accepted {
             under_way.remove(&chunk.meta.key);
         }

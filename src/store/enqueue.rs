@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::error::EnqueueError;
 use super::frame;
+use super::handover::Inside;
 use super::inner::{Inner, solo_name};
 use super::known::{compare, refuse_repeat};
 use super::layout::{BLOCK, Layout};
-use super::producers::Inside;
 use super::queue::{ChunkRequest, Committed};
 use super::types::{Enqueued, NewChunk, Origin, Outcome, SequenceChoice};
 use crate::model::{ChunkKey, ChunkMeta, DeadReason, Digest, SessionKey};

@@ -137,6 +137,8 @@ pub struct Inner {
     pub ages: Mutex<Ages>,
     pub commits: CommitQueue,
     pub stage: Stage,
+    /// Chunks that a frame was planned for and that are not members of their session yet.
+    pub planned: Mutex<HashSet<ChunkKey>>,
     pub next_number: AtomicU64,
     /// Bytes that count against the quota.
     pub used: AtomicU64,
@@ -175,6 +177,11 @@ impl Inner {
 
     pub fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().expect("no holder panics")
+    }
+
+    /// Taken before the sessions, never the other way round: a chunk leaves here after it became a member there.
+    pub fn under_way(&self) -> MutexGuard<'_, HashSet<ChunkKey>> {
+        self.planned.lock().expect("no holder panics")
     }
 
     pub fn segments(&self) -> RwLockReadGuard<'_, BTreeMap<SegmentId, Arc<SegmentSlot>>> {

@@ -16,6 +16,7 @@ mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod group;
+mod handover;
 mod head;
 mod header;
 mod index;
@@ -35,7 +36,6 @@ mod open;
 mod payload;
 mod pins;
 mod plan;
-mod producers;
 mod queue;
 mod reclaim;
 mod record;

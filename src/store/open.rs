@@ -137,6 +137,7 @@ pub fn open(
         ages: Mutex::default(),
         commits: CommitQueue::default(),
         stage: Stage::default(),
+        planned: Mutex::default(),
         next_number: AtomicU64::new(next_number),
         used: AtomicU64::new(used),
         headless: unreadable,

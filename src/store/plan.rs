@@ -139,7 +139,7 @@ fn unplan(inner: &Inner, planned: Planned) -> Request {
                 ..
             } = planned.frame;
             let replaces = inner.is_not_replaced(&meta.key);
-            inner.stage.under_way().remove(&meta.key);
+            inner.under_way().remove(&meta.key);
             let chunk = ChunkRequest {
                 meta,
                 choice,
@@ -160,7 +160,7 @@ fn refuse(inner: &Inner, planned: Planned, error: io::Error) {
         What::Copy { reply, .. } => drop(reply.send(Err(StoreError::Io(error)))),
         What::Chunk { meta, reply } => {
             inner.is_not_replaced(&meta.key);
-            inner.stage.under_way().remove(&meta.key);
+            inner.under_way().remove(&meta.key);
             let refusal = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     EnqueueError::Full(Full {
@@ -211,7 +211,7 @@ fn plan_chunk(
     now: Timestamp,
 ) -> Decision {
     let session = chunk.meta.key.session_key();
-    let mut under_way = inner.stage.under_way();
+    let mut under_way = inner.under_way();
     let mut sessions = inner.sessions();
     let state = sessions.entry(&session);
     let accepted = &state.accepted;

@@ -15,7 +15,7 @@ use crate::sabotage::{Sabotage, Sabotaged};
 use crate::store::frame::{HEADER, Kind};
 use crate::store::layout::{HEADER_COPIES, SYNCED_AT};
 use crate::store::scan::{Found, walk};
-use crate::store::{DeadFilter, HoldKey, SequenceChoice, Settings, Store, StoredHold};
+use crate::store::{Damage, DeadFilter, HoldKey, SequenceChoice, Settings, Store, StoredHold};
 
 const SESSIONS: [&str; 3] = ["s1", "s2", "s3"];
 
@@ -271,12 +271,26 @@ fn damage_and_drain(
             ..settings()
         },
     );
-    let verdict = drain_and_compare(original, target, &store);
+    // Half of the times the store is checked before; that must tell of it, and change nothing for the rest.
+    let told = random.bool().then(|| told_by_fsck(&store));
+    let verdict = drain_and_compare(original, target, &store, told.as_ref());
     store.abandon();
     verdict.map_err(|fault| format!("{fault}; {target:?} at {at}, zeroed {zeroed:?}"))
 }
 
-fn drain_and_compare(original: &Original, target: &Target, store: &Store) -> Result<(), String> {
+/// The chunks that a check says are damaged; `None`: one whose name stands nowhere any more.
+fn told_by_fsck(store: &Store) -> BTreeSet<Option<(String, u64)>> {
+    let damaged = store.fsck().unwrap().damaged;
+    let name = |it: Damage| Some((it.session?.to_string(), it.sequence?));
+    damaged.into_iter().map(name).collect()
+}
+
+fn drain_and_compare(
+    original: &Original,
+    target: &Target,
+    store: &Store,
+    told: Option<&BTreeSet<Option<(String, u64)>>>,
+) -> Result<(), String> {
     let mut missing: BTreeSet<_> = original.live.keys().cloned().collect();
     for name in SESSIONS {
         while let Some(lease) = store
@@ -308,6 +322,14 @@ fn drain_and_compare(original: &Original, target: &Target, store: &Store) -> Res
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+    if let Some(told) = told
+        && let Some(key) = missing
+            .iter()
+            .find(|key| !told.contains(&Some((*key).clone())))
+        && !told.contains(&None)
+    {
+        return Err(format!("fsck did not tell that {key:?} is damaged"));
     }
     let balance = store.view().balance;
     // What a word said may be lost; never the chunk. Any other place may cost its chunk, which is then set aside.
@@ -474,7 +496,7 @@ fn damage_index(original: &Original, random: &mut fastrand::Rng, seed: u64) -> &
         chunk: None,
     };
     let store = open(&disk, dir.path(), settings());
-    let first = drain_and_compare(original, &any, &store);
+    let first = drain_and_compare(original, &any, &store, None);
     let rebuilt = store.inner.index_rebuilt;
     let set_aside = store.inner.index_path != dir.path().join("index/1");
     let Err(fault) = first else {

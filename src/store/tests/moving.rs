@@ -86,10 +86,10 @@ fn a_blocked_tenant_with_a_little_of_the_traffic_never_fills_the_disk_of_the_oth
         session: "s1".parse().unwrap(),
     };
     let mut most = 0;
-    // Five times the quota passes; one chunk in 50 is never delivered.
-    for n in 0..1200u64 {
-        if n % 50 == 0 {
-            put(&store, "globex", "s1", n / 50, &[n as u8; CHUNK]);
+    // Ten times the quota passes; one chunk in 100 is never delivered.
+    for n in 0..2400u64 {
+        if n % 100 == 0 {
+            put(&store, "globex", "s1", n / 100, &[n as u8; CHUNK]);
         } else {
             put(&store, "acme", "s1", n, &[7; CHUNK]);
         }
@@ -111,13 +111,13 @@ fn a_blocked_tenant_with_a_little_of_the_traffic_never_fills_the_disk_of_the_oth
         let mut bytes = Vec::new();
         lease.payload().unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(lease.meta().key.sequence, sequence);
-        assert!(bytes == [(sequence * 50) as u8; CHUNK], "{sequence}");
+        assert!(bytes == [(sequence * 100) as u8; CHUNK], "{sequence}");
         lease.ack().unwrap();
         sequence += 1;
     }
     let balance = store.view().balance;
     let counts = (balance.enqueued, balance.delivered, balance.balanced);
-    assert_eq!((sequence, counts), (24, (1200, 1200, true)));
+    assert_eq!((sequence, counts), (24, (2400, 2400, true)));
 }
 
 /// A store whose oldest segment holds chunks in every state, and a younger one to move to.

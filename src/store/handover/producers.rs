@@ -1,6 +1,8 @@
 //! How many producers are at work, so that one sync can serve all of them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use super::sync::AtomicUsize;
 
 /// Counts whoever has a payload in hand, or waits for an answer.
 #[derive(Debug, Default)]
@@ -38,23 +40,5 @@ impl Producers {
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         self.0.inside.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_left_is_expected_until_a_sync_began_without_it() {
-        let producers = Producers::default();
-        let one = producers.enter();
-        let other = producers.enter();
-        drop(one);
-        assert_eq!((producers.inside(), producers.most()), (1, 2));
-        producers.sync_begins();
-        assert_eq!((producers.inside(), producers.most()), (1, 1));
-        drop(other);
-        assert_eq!((producers.inside(), producers.most()), (0, 1));
     }
 }
