@@ -1,5 +1,5 @@
-//! Faults that a debug build can be told to commit, so that every fault test can be shown to fail. A release build
-//! holds none of them.
+//! Faults that a debug build can be told to commit, so that every fault test can be shown to fail. A release build knows
+//! their names and commits none: there [`Sabotaged::is`] is always `false`, and neither variable is read.
 
 /// One deliberate defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -327,7 +327,8 @@ fn nothing_accepted_is_lost_or_stored_twice_however_the_worker_is_killed() {
     for point in POINTS {
         let hits = campaign.histogram.get(point.region()).copied();
         let hits = hits.unwrap_or_default();
-        assert!(hits * 10 >= rounds, "{hits} of {rounds} {}", point.region());
+        // Rounded down: half of the rounds are at points, taken in turn.
+        assert!(hits >= rounds / 10, "{hits} of {rounds} {}", point.region());
     }
 }
 

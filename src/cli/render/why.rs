@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::control::accept::state_word;
 use crate::control::wire::{Mismatch, SessionWhy, WhyReply};
 use crate::control::words;
-use crate::model::{FailureRecord, Timestamp};
+use crate::model::{ChunkState, FailureRecord, Timestamp};
 
 use super::hold_line;
 
@@ -60,7 +60,11 @@ fn mismatch_line(mismatch: &Mismatch) -> String {
 fn session_line(session: &SessionWhy) -> String {
     let name = &session.session;
     let Some(sequence) = session.sequence else {
-        return format!("session {name}: nothing waits");
+        let dead = match session.dead {
+            0 => String::new(),
+            dead => format!("; dead: {}", words::count(dead)),
+        };
+        return format!("session {name}: nothing waits{dead}");
     };
     let mut text = format!("session {name} sequence {sequence}: ");
     match (session.state, session.behind) {
@@ -68,7 +72,10 @@ fn session_line(session: &SessionWhy) -> String {
         (None, Some(head)) => {
             let _ = write!(text, "behind sequence {head}, which goes first");
         }
-        (None, None) => text.push_str("not waiting here: delivered, purged or never enqueued"),
+        (None, None) => {
+            let words: Vec<_> = session.may_be.iter().copied().map(state_word).collect();
+            text.push_str(&words.join(" or "));
+        }
     }
     if session.failures > 0 {
         let _ = write!(
@@ -143,7 +150,9 @@ mod tests {
             session: Some(SessionWhy {
                 session: "s1".parse().unwrap(),
                 sequence: Some(7),
-                state: Some(crate::model::ChunkState::Live),
+                state: Some(ChunkState::Live),
+                may_be: Vec::new(),
+                dead: 0,
                 failures: 2,
                 crashes: 0,
                 ready_in_s: 48,
