@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::control::accept::state_word;
 use crate::control::wire::{Mismatch, SessionWhy, WhyReply};
 use crate::control::words;
-use crate::model::{ChunkState, FailureRecord, Timestamp};
+use crate::model::{FailureRecord, Timestamp};
 
 use super::hold_line;
 
@@ -131,7 +131,27 @@ pub(super) fn failure_lines(failure: &FailureRecord, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Count, FailureClass, GateView};
+    use crate::model::{ChunkState, Count, FailureClass, GateView};
+
+    #[test]
+    fn a_session_line_tells_what_a_chunk_may_be_and_which_letters_are_dead() {
+        let mut session = SessionWhy {
+            session: "s1".parse().unwrap(),
+            sequence: Some(7),
+            state: None,
+            may_be: vec![ChunkState::Delivered, ChunkState::Purged],
+            dead: 1,
+            failures: 0,
+            crashes: 0,
+            ready_in_s: 0,
+            gap_wait_s: 0,
+            behind: None,
+        };
+        let line = session_line(&session);
+        assert_eq!(line, "session s1 sequence 7: delivered or purged");
+        session.sequence = None;
+        assert_eq!(session_line(&session), "session s1: nothing waits; dead: 1");
+    }
 
     #[test]
     fn why_names_the_last_failure_with_all_that_a_ticket_needs() {
