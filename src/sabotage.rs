@@ -1,5 +1,5 @@
-//! Faults that a debug build can be told to commit, so that every fault test can be shown to fail. A release build
-//! holds none of them.
+//! Faults that a debug build can be told to commit, so that every fault test can be shown to fail. A release build knows
+//! their names and commits none: there [`Sabotaged::is`] is always `false`, and neither variable is read.
 
 /// One deliberate defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,12 @@ pub enum Sabotage {
     HangClose,
     /// The index panics.
     PanicIndex,
+    /// The index panics when it is asked for a lease.
+    PanicLease,
+    /// The index never answers when it is asked for a lease.
+    HangLease,
+    /// The index panics in its close.
+    PanicClose,
     /// An unauthorized chunk is acknowledged away.
     DropOnUnauthorized,
     /// An outage uses retries.
@@ -42,7 +48,7 @@ pub enum Sabotage {
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 20] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -57,6 +63,9 @@ impl Sabotage {
         Self::HangIndex,
         Self::HangClose,
         Self::PanicIndex,
+        Self::PanicLease,
+        Self::HangLease,
+        Self::PanicClose,
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,
         Self::LogHeader,

@@ -1,7 +1,8 @@
 //! `worker dead list|show|redrive|purge|export`.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -194,7 +195,11 @@ fn export(which: Which, to: &Path, desk: &Desk) -> Result<u8, Stop> {
         Reply::Dead(letters) => letters,
         reply => return Err(odd(&reply)),
     };
-    std::fs::create_dir_all(to).map_err(|error| written(to, &error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(to)
+        .map_err(|error| written(to, &error))?;
     let mut damaged = 0;
     for letter in &letters {
         let base = to.join(format!(
@@ -222,25 +227,28 @@ fn export(which: Which, to: &Path, desk: &Desk) -> Result<u8, Stop> {
 fn export_one(access: &Access, letter: &DeadView, base: &Path) -> Result<u64, Stop> {
     let about = base.with_added_extension("json");
     let payload = base.with_added_extension("payload");
-    let mut file = fresh(&about)?;
+    let mut description = fresh(&about)?;
+    let mut file = fresh(&payload).inspect_err(|_| drop(std::fs::remove_file(&about)))?;
     let text = serde_json::to_vec_pretty(letter).expect("plain data is JSON");
-    file.write_all(&text)
-        .map_err(|error| written(&about, &error))?;
-    let mut file = fresh(&payload)?;
-    let copied = access.dead_payload(&letter.key(), &mut file);
+    let copied = (description.write_all(&text))
+        .map_err(|error| written(&about, &error))
+        .and_then(|()| Ok(access.dead_payload(&letter.key(), &mut file)?));
     if copied.is_err() {
-        // A torn payload must not pass for a whole one.
+        // A torn payload must not pass for a whole one, nor its description stand in the way of a repeat.
         let _ = std::fs::remove_file(&payload);
+        let _ = std::fs::remove_file(&about);
     }
     let copied = copied?;
     file.sync_all().map_err(|error| written(&payload, &error))?;
     Ok(copied)
 }
 
+/// Recordings are for their owner.
 fn fresh(path: &Path) -> Result<std::fs::File, Stop> {
     OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(0o600)
         .open(path)
         .map_err(|error| written(path, &error))
 }

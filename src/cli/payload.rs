@@ -51,11 +51,18 @@ pub struct Payload {
 pub fn open(path: &Path) -> Result<Payload, Refusal> {
     let shown = path.display();
     let bad = |error: io::Error| Refusal::new(Code::BadInput, format!("{shown}: {error}"));
+    let no_file = || {
+        let message = format!("{shown} is not a regular file; pipe it in and give - instead");
+        Refusal::new(Code::BadInput, message)
+    };
+    // Before it is opened: opening a named pipe waits for whoever writes into it.
+    if !std::fs::metadata(path).map_err(bad)?.is_file() {
+        return Err(no_file());
+    }
     let file = File::open(path).map_err(bad)?;
     let about = file.metadata().map_err(bad)?;
     if !about.is_file() {
-        let message = format!("{shown} is not a regular file; pipe it in and give - instead");
-        return Err(Refusal::new(Code::BadInput, message));
+        return Err(no_file());
     }
     if about.len() == 0 {
         return Err(Refusal::new(
@@ -243,6 +250,16 @@ mod tests {
             open(&dir.path().join("no")).err().unwrap().code,
             Code::BadInput
         );
+    }
+
+    /// Seen: opening it waited for a writer that never came.
+    #[test]
+    fn a_named_pipe_is_refused_before_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let (mode, node) = (rustix::fs::Mode::RUSR, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, node, mode, 0).unwrap();
+        assert_eq!(open(&path).err().unwrap().code, Code::BadInput);
     }
 
     #[test]

@@ -2,23 +2,22 @@
 //! line on a store that it opened itself: the same code, so the same answer. Blocking.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::model::{
-    ChunkKey, FailureRecord, GapReason, RecordingCounts, SessionKey, Snapshot, TenantId,
-    WorkersView,
+    ChunkKey, FailureRecord, RecordingCounts, SessionKey, Snapshot, TenantId, WorkersView,
 };
-use crate::store::{Head, StoreError, StoreView};
+use crate::store::{StoreError, StoreView};
 
 use super::holds;
 use super::letters;
 use super::recordings;
 use super::refusal::{Code, Refusal};
 use super::running::{Holder, Lane};
+use super::session_why;
 use super::sessions;
 use super::snapshot::{self, Sources};
 use super::why::{self, Facts};
-use super::wire::{Reply, Request, SessionWhy, WhyReply};
+use super::wire::{Reply, Request, WhyReply};
 
 /// Answers what needs no waiting.
 ///
@@ -232,7 +231,7 @@ pub fn why(
     let mut last_failure = of_hold.or(lane.last_failure.map(|(_, record)| record));
     let mut of_session = None;
     if let Some(session) = session {
-        let (about, record) = session_why(holder, &session, sequence)?;
+        let (about, record) = session_why::find(holder, &session, sequence)?;
         last_failure = record.or(last_failure);
         of_session = Some(about);
     } else if last_failure.is_none() {
@@ -270,65 +269,6 @@ pub fn why(
         remedy: outlook.remedy,
         tenant,
     })
-}
-
-/// One chunk of a session, and its last failure.
-fn session_why(
-    holder: &Holder,
-    session: &SessionKey,
-    asked: Option<u64>,
-) -> Result<(SessionWhy, Option<FailureRecord>), Refusal> {
-    let head = holder.store.head(session)?;
-    let sequence = asked.or(head.as_ref().map(|head| head.sequence));
-    let mut about = SessionWhy {
-        session: session.session.clone(),
-        sequence,
-        state: None,
-        failures: 0,
-        crashes: 0,
-        ready_in_s: 0,
-        gap_wait_s: 0,
-        behind: None,
-    };
-    let Some(sequence) = sequence else {
-        return Ok((about, None));
-    };
-    let key = ChunkKey {
-        tenant: session.tenant.clone(),
-        session: session.session.clone(),
-        sequence,
-    };
-    if let Some(letter) = letters::dead(holder, letters::exactly(&key), 1)?.pop() {
-        about.state = Some(crate::model::ChunkState::Dead);
-        about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
-        return Ok((about, letter.history.last().cloned()));
-    }
-    match head {
-        Some(head) if head.sequence == sequence => {
-            about.state = Some(crate::model::ChunkState::Live);
-            about.failures = head.failures;
-            about.crashes = head.crashes;
-            about.ready_in_s = head.ready_in.as_secs();
-            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
-        }
-        Some(head) if head.sequence < sequence => about.behind = Some(head.sequence),
-        _ => {}
-    }
-    let history = holder.store.history(&key)?;
-    Ok((about, history.last().cloned()))
-}
-
-/// How long the head still waits for sequences before it that may come.
-fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
-    let mut missing = head.gaps.iter().map(|gap| gap.reason);
-    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
-    match holder.config.tenants.get(&session.tenant) {
-        Some(tenant) if waits => {
-            let waited = holder.clock.wall().since(head.accepted_at);
-            tenant.delivery.gap_wait.saturating_sub(waited)
-        }
-        _ => Duration::ZERO,
-    }
 }
 
 /// Without an engine nobody remembers the lane's newest failure: it is looked up at the heads of the

@@ -8,14 +8,6 @@ use super::refusal::{Code, Refusal};
 use super::running::Holder;
 use super::wire::{DeadMeta, DeadView, Moved, Which};
 
-pub fn exactly(key: &ChunkKey) -> Which {
-    Which {
-        tenant: Some(key.tenant.clone()),
-        session: Some(key.session.clone()),
-        sequence: Some(key.sequence),
-    }
-}
-
 pub fn dead(holder: &Holder, which: Which, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
     holder.store.dead(&DeadFilter {
         tenant: which.tenant,

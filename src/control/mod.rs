@@ -11,6 +11,7 @@ pub mod recordings;
 pub mod refusal;
 pub mod running;
 pub mod server;
+mod session_why;
 pub mod sessions;
 pub mod snapshot;
 pub mod socket;

@@ -162,7 +162,7 @@ fn show(holder: &Holder, key: SessionKey) -> Result<Detail, Refusal> {
     })
 }
 
-fn unknown(key: &SessionKey) -> Refusal {
+pub fn unknown(key: &SessionKey) -> Refusal {
     let SessionKey { tenant, session } = key;
     let message = format!(
         "no session {session} of tenant {tenant} is remembered here; see worker sessions list --tenant {tenant}"

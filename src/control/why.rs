@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Count, GateView, HoldView, PaceView, TenantId, Timestamp};
+use crate::model::{ChunkState, Count, GateView, HoldView, PaceView, TenantId, Timestamp};
 
 use super::wire::{Mismatch, SessionWhy};
 use super::words;
@@ -50,6 +50,9 @@ pub fn strongest(gate: &GateView) -> Option<&HoldView> {
 pub fn outlook(facts: &Facts<'_>) -> Outlook {
     let outlook = |next: String, remedy: String| Outlook { next, remedy };
     let tenant = facts.tenant;
+    if let Some(settled) = facts.session.and_then(|session| settled(session, tenant)) {
+        return settled;
+    }
     if let Some(hold) = strongest(facts.gate) {
         return of_hold(hold, facts);
     }
@@ -61,16 +64,12 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         return outlook(text.to_owned(), remedy);
     }
     if facts.backlog.chunks == 0 {
-        let remedy = if facts.dead.chunks > 0 {
-            format!("worker dead list --tenant {tenant}")
-        } else {
-            String::new()
-        };
-        return outlook("nothing waits to be delivered".to_owned(), remedy);
+        let text = "nothing waits to be delivered";
+        return outlook(text.to_owned(), look_at_dead(facts));
     }
     if facts.session.is_some_and(|it| it.sequence.is_none()) {
         let text = "nothing of this session waits to be delivered";
-        return outlook(text.to_owned(), String::new());
+        return outlook(text.to_owned(), look_at_dead(facts));
     }
     if !facts.running {
         return outlook(
@@ -101,6 +100,34 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         next.unwrap_or_else(|| "it is being sent".to_owned()),
         String::new(),
     )
+}
+
+/// What no worker and no hold changes anything about: a chunk that is dead or done.
+fn settled(session: &SessionWhy, tenant: &TenantId) -> Option<Outlook> {
+    let sequence = session.sequence?;
+    let done = session.state == Some(ChunkState::Delivered) || !session.may_be.is_empty();
+    let (next, remedy) = match session.state {
+        Some(ChunkState::Dead) => (
+            "nothing by itself: it was set aside, for a person to look at",
+            format!("worker dead show {tenant} {} {sequence}", session.session),
+        ),
+        _ if done => ("nothing: it waits no more", String::new()),
+        _ => return None,
+    };
+    let next = next.to_owned();
+    Some(Outlook { next, remedy })
+}
+
+/// The dead letters of what was asked about, if there are any.
+fn look_at_dead(facts: &Facts<'_>) -> String {
+    let tenant = facts.tenant;
+    match facts.session {
+        Some(session) if session.dead > 0 => {
+            format!("worker dead list {tenant} {}", session.session)
+        }
+        None if facts.dead.chunks > 0 => format!("worker dead list {tenant}"),
+        _ => String::new(),
+    }
 }
 
 /// Nothing holds the lane, and nothing is left of what the platform allows.
@@ -306,6 +333,8 @@ mod tests {
             session: "s1".parse().unwrap(),
             sequence: Some(5),
             state: None,
+            may_be: Vec::new(),
+            dead: 0,
             failures: 0,
             crashes: 0,
             ready_in_s: 0,

@@ -162,8 +162,14 @@ pub struct SessionWhy {
     pub session: SessionId,
     /// The chunk asked for, else the session's head.
     pub sequence: Option<u64>,
-    /// `None`: this store does not know it (any more).
+    /// `None`: it is behind another one, or one of what it may be.
     pub state: Option<ChunkState>,
+    /// What an accepted chunk that waits no more may have become, where the store cannot tell which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_be: Vec<ChunkState>,
+    /// Dead letters of the whole session.
+    #[serde(default)]
+    pub dead: u64,
     pub failures: u32,
     pub crashes: u32,
     pub ready_in_s: u64,

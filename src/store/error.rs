@@ -143,6 +143,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failed_sync_says_when_why_and_what_is_safe_word_for_word() {
+        let latched = Latched {
+            at: Timestamp::parse("2026-03-01T14:02:07Z").unwrap(),
+            cause: "Input/output error".into(),
+            segment: "000017".into(),
+            safe: 1_204,
+        };
+        assert_eq!(
+            latched.to_string(),
+            "disk sync failed at 2026-03-01T14:02:07.000Z: Input/output error (segment 000017). Accepting nothing until a \
+             sync succeeds; 1,204 earlier chunks are safe and still being delivered"
+        );
+    }
+
+    #[test]
     fn numbers_are_grouped_by_thousands() {
         let shown = [0, 17, 999, 1204, 262_144, 1_000_000].map(thousands);
         assert_eq!(shown, ["0", "17", "999", "1,204", "262,144", "1,000,000"]);

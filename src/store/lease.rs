@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::error::StoreError;
 use super::frame::Kind;
 use super::head::{Candidate, candidate, describe, disagrees};
-use super::index::{Change, Owed, RowKey};
-use super::inner::{Inner, SegmentSlot};
+use super::index::{Change, IndexFault, Owed, RowKey};
+use super::inner::{Inner, SegmentSlot, index_lost};
 use super::payload::PayloadReader;
 use super::record::{Burial, Location, Note, bounded_history};
 use super::recover::read_chunk;
@@ -61,7 +61,25 @@ pub fn give_back(inner: &Inner, session: &SessionKey) {
     }
 }
 
+/// What a test has this opening's index do at a lease.
+fn commit_defects(inner: &Inner) -> Result<(), StoreError> {
+    let panics = inner.sabotaged.is(Sabotage::PanicLease);
+    if !panics && !inner.sabotaged.is(Sabotage::HangLease) {
+        return Ok(());
+    }
+    let asked = inner.index.ask(move |_| -> Result<(), IndexFault> {
+        if panics {
+            panic!("sabotaged: the index panics at a lease");
+        }
+        loop {
+            std::thread::park();
+        }
+    });
+    asked.map_err(|fault| index_lost(&fault))
+}
+
 fn take(inner: &Arc<Inner>, session: &SessionKey) -> Result<Option<Lease>, StoreError> {
+    commit_defects(inner)?;
     while let Some(Candidate {
         row,
         owed,

@@ -250,9 +250,13 @@ fn read_ledger(
             known: FORMAT,
         },
     })?;
+    let reason = if found.damaged.len() > 1 {
+        "a ledger file is damaged, and so is the other one; it is written anew"
+    } else {
+        "a ledger file is damaged; the other one serves, and it is written anew"
+    };
     let mended = found.damaged.into_iter().map(|name| {
         tracing::error!(file = name, "ledger file is damaged");
-        let reason = "a ledger file is damaged; the other one serves, and it is written anew";
         Damage::at(name, 0, reason)
     });
     let mended = mended.collect();

@@ -30,20 +30,19 @@ fn loses_its_index(sabotage: &str) {
         site.enqueue("globex", "s1", sequence);
     }
     // What is in flight when the index goes is answered after it is gone.
-    site.sandbox
-        .fault(json!({"times": 2, "action": {"stall_ms": 1000}}));
+    site.sandbox.fault(json!({"times": 2, "action": "hold"}));
     let mut command = site.command(&["run"]);
     let run = site.run_with(command.env("REELAY_SABOTAGE", sabotage));
+    site.sandbox.wait_held(2);
     // The journal alone says yes.
     site.enqueue("acme", "s2", 0);
+    site.sandbox.release();
     let lost_at = Instant::now();
-    let ended = run.wait_at_most(ENDS_WITHIN);
-    let ended = ended.unwrap_or_else(|run| panic!("runs on after {ENDS_WITHIN:?}: {}", run.err()));
+    ends_with_74(run);
     println!("{sabotage}: ended after {:?}", lost_at.elapsed());
-    assert_eq!(ended.code, Some(74), "{}", ended.err);
-    assert!(ended.err.contains("index"), "{}", ended.err);
 
     let delivered = site.sandbox.counted("delivered");
+    assert!(delivered > 0, "nothing was in flight");
     let told = site.stats();
     assert_eq!(told.balance("enqueued"), 7);
     assert_eq!(told.balance("delivered"), delivered, "in flight, unsettled");
@@ -51,6 +50,30 @@ fn loses_its_index(sabotage: &str) {
     site.assert_all_delivered(7);
     assert_eq!(site.sandbox.counted("duplicates_suppressed"), 0);
     assert!(site.sandbox.film("acme", "s1") == site.enqueued("acme", "s1", 2));
+}
+
+/// By itself, and it says why.
+#[track_caller]
+fn ends_with_74(process: Process) {
+    let ended = process.wait_at_most(ENDS_WITHIN);
+    let ended = ended.unwrap_or_else(|run| panic!("runs on after {ENDS_WITHIN:?}: {}", run.err()));
+    assert_eq!(ended.code, Some(74), "{}", ended.err);
+    assert!(ended.err.contains("index"), "{}", ended.err);
+}
+
+#[test]
+fn a_worker_whose_index_is_lost_at_a_lease_ends_by_itself_and_the_next_one_delivers() {
+    for sabotage in ["PanicLease", "HangLease"] {
+        let site = Site::new();
+        for sequence in 0..3 {
+            site.enqueue("acme", "s1", sequence);
+        }
+        let mut command = site.command("run");
+        ends_with_74(Process::start(command.env("REELAY_SABOTAGE", sabotage)));
+        assert_eq!(site.sandbox.counted("delivered"), 0, "{sabotage}");
+        site.worker("drain").expect(0);
+        site.assert_all_delivered(3);
+    }
 }
 
 #[test]
@@ -73,20 +96,26 @@ fn an_enqueue_whose_index_is_lost_has_made_its_chunk_durable() {
 
 #[test]
 fn a_worker_whose_index_hangs_in_its_close_ends_by_itself_and_loses_nothing() {
+    loses_its_index_in_its_close("HangClose");
+}
+
+#[test]
+fn a_worker_whose_index_panics_in_its_close_ends_by_itself_and_loses_nothing() {
+    loses_its_index_in_its_close("PanicClose");
+}
+
+fn loses_its_index_in_its_close(sabotage: &str) {
     let site = Site::new();
     site.enqueue("acme", "s1", 0);
     let mut command = site.command("run");
-    let run = site.run_with(command.env("REELAY_SABOTAGE", "HangClose"));
+    let run = site.run_with(command.env("REELAY_SABOTAGE", sabotage));
     site.wait_stats("the delivery", |told| told.balance("delivered") == 1);
     site.worker("tenants pause acme").expect(0);
     site.enqueue("acme", "s1", 1);
     let told_to_end_at = Instant::now();
     run.terminate();
-    let ended = run.wait_at_most(ENDS_WITHIN);
-    let ended = ended.unwrap_or_else(|run| panic!("runs on after {ENDS_WITHIN:?}: {}", run.err()));
-    println!("ended after {:?}", told_to_end_at.elapsed());
-    assert_eq!(ended.code, Some(74), "{}", ended.err);
-    assert!(ended.err.contains("index"), "{}", ended.err);
+    ends_with_74(run);
+    println!("{sabotage}: ended after {:?}", told_to_end_at.elapsed());
 
     let before = index_number(&site);
     assert_eq!(site.stats().chunks("acme", "held"), 1);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::json;
 
-use crate::support::{Ended, Process, Site, number, payload, seed};
+use crate::support::{Ended, Process, Site, complaint, number, payload, seed};
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 const SESSIONS: [&str; 2] = ["morning", "noon"];
@@ -327,7 +327,8 @@ fn nothing_accepted_is_lost_or_stored_twice_however_the_worker_is_killed() {
     for point in POINTS {
         let hits = campaign.histogram.get(point.region()).copied();
         let hits = hits.unwrap_or_default();
-        assert!(hits * 10 >= rounds, "{hits} of {rounds} {}", point.region());
+        // Rounded down: half of the rounds are at points, taken in turn.
+        assert!(hits >= rounds / 10, "{hits} of {rounds} {}", point.region());
     }
 }
 
@@ -335,12 +336,16 @@ fn nothing_accepted_is_lost_or_stored_twice_however_the_worker_is_killed() {
 fn the_account_sees_a_worker_that_says_yes_before_it_writes() {
     // Whether the early answer gets out before the kill is the scheduler's choice: a few campaigns, not one.
     let noticed = |seed| {
-        let campaign = std::panic::catch_unwind(|| {
+        let complaint = complaint(|| {
             let mut campaign = Campaign::new(seed, "AnswerBeforeWrite");
             campaign.run(10);
             campaign.account();
         });
-        campaign.is_err()
+        // A chunk that is not there, and not a machine that was too slow.
+        complaint.is_some_and(|complaint| {
+            println!("seed {seed}: {complaint}");
+            !complaint.starts_with("waited ") && !complaint.starts_with("still running")
+        })
     };
     assert!((7..15).any(noticed));
 }

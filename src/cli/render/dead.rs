@@ -52,6 +52,14 @@ pub fn letter(letter: &DeadView, now: Timestamp) -> String {
         }
         None => text.push_str("  its record is damaged\n"),
     }
+    let first = letter.history.first().map_or(1, |failure| failure.attempt);
+    if first > 1 {
+        let _ = writeln!(
+            text,
+            "  before these, {}: as part of a group, which is no evidence against one chunk, or longer ago than is kept",
+            words::counted(u64::from(first - 1), "request")
+        );
+    }
     for failure in &letter.history {
         text.push_str(&failure_lines(failure, now).replacen("last failure", "failure", 1));
         if !failure.body.is_empty() {
@@ -59,4 +67,49 @@ pub fn letter(letter: &DeadView, now: Timestamp) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeadReason, FailureClass, FailureRecord};
+
+    fn dead_after(attempt: u32) -> String {
+        let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap();
+        let record = FailureRecord {
+            at: now,
+            class: FailureClass::Rejected,
+            status: Some(422),
+            code: None,
+            correlation_id: None,
+            fields: Vec::new(),
+            missing: None,
+            message: String::new(),
+            body: String::new(),
+            token_generation: None,
+            token_fingerprint: None,
+            attempt,
+            next_try_at: None,
+        };
+        let view = DeadView {
+            tenant: "acme".parse().unwrap(),
+            session: "s1".parse().unwrap(),
+            sequence: 7,
+            reason: DeadReason::Rejected,
+            died_at: now.to_string(),
+            about: None,
+            history: vec![record],
+        };
+        letter(&view, now)
+    }
+
+    /// Seen: two chunks in one request, 422, and a history that began with "try 2".
+    #[test]
+    fn a_history_that_does_not_begin_with_the_first_try_says_where_the_others_are() {
+        assert!(!dead_after(1).contains("before these"));
+        assert!(dead_after(2).contains(
+            "\n  before these, 1 request: as part of a group, which is no evidence against one chunk, or longer ago than is kept\n"
+        ));
+        assert!(dead_after(4).contains("before these, 3 requests: "));
+    }
 }

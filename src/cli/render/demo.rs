@@ -80,7 +80,7 @@ fn rows(report: &Report) -> String {
         total.doubled += row.doubled;
     }
     table.add_row(cells("total", &total));
-    table.to_string()
+    table.trim_fmt()
 }
 
 fn cells(name: &str, row: &Row) -> [String; 7] {

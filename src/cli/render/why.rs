@@ -60,7 +60,11 @@ fn mismatch_line(mismatch: &Mismatch) -> String {
 fn session_line(session: &SessionWhy) -> String {
     let name = &session.session;
     let Some(sequence) = session.sequence else {
-        return format!("session {name}: nothing waits");
+        let dead = match session.dead {
+            0 => String::new(),
+            dead => format!("; dead: {}", words::count(dead)),
+        };
+        return format!("session {name}: nothing waits{dead}");
     };
     let mut text = format!("session {name} sequence {sequence}: ");
     match (session.state, session.behind) {
@@ -68,7 +72,10 @@ fn session_line(session: &SessionWhy) -> String {
         (None, Some(head)) => {
             let _ = write!(text, "behind sequence {head}, which goes first");
         }
-        (None, None) => text.push_str("not waiting here: delivered, purged or never enqueued"),
+        (None, None) => {
+            let words: Vec<_> = session.may_be.iter().copied().map(state_word).collect();
+            text.push_str(&words.join(" or "));
+        }
     }
     if session.failures > 0 {
         let _ = write!(
@@ -124,7 +131,27 @@ pub(super) fn failure_lines(failure: &FailureRecord, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Count, FailureClass, GateView};
+    use crate::model::{ChunkState, Count, FailureClass, GateView};
+
+    #[test]
+    fn a_session_line_tells_what_a_chunk_may_be_and_which_letters_are_dead() {
+        let mut session = SessionWhy {
+            session: "s1".parse().unwrap(),
+            sequence: Some(7),
+            state: None,
+            may_be: vec![ChunkState::Delivered, ChunkState::Purged],
+            dead: 1,
+            failures: 0,
+            crashes: 0,
+            ready_in_s: 0,
+            gap_wait_s: 0,
+            behind: None,
+        };
+        let line = session_line(&session);
+        assert_eq!(line, "session s1 sequence 7: delivered or purged");
+        session.sequence = None;
+        assert_eq!(session_line(&session), "session s1: nothing waits; dead: 1");
+    }
 
     #[test]
     fn why_names_the_last_failure_with_all_that_a_ticket_needs() {
@@ -143,7 +170,9 @@ mod tests {
             session: Some(SessionWhy {
                 session: "s1".parse().unwrap(),
                 sequence: Some(7),
-                state: Some(crate::model::ChunkState::Live),
+                state: Some(ChunkState::Live),
+                may_be: Vec::new(),
+                dead: 0,
                 failures: 2,
                 crashes: 0,
                 ready_in_s: 48,

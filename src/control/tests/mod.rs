@@ -1,6 +1,7 @@
 //! The socket and the store behind it: the same answer whoever gives it, and nothing half-done when one side goes.
 
 pub mod support;
+mod why;
 
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex};

@@ -277,6 +277,9 @@ impl Index {
         let sabotaged = self.sabotaged;
         self.ask_within(CLOSING, Silent::LostAfterPatience, move |tables| {
             tables.set_clean_mark(mark)?;
+            if sabotaged.is(Sabotage::PanicClose) {
+                panic!("sabotaged: the index panics in its close");
+            }
             while sabotaged.is(Sabotage::HangClose) {
                 std::thread::park();
             }

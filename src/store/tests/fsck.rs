@@ -196,7 +196,7 @@ const CASES: [Case; 15] = [
         name: "one ledger file",
         plant: |_, dir| flip(&dir.join("ledger.b"), 30),
         damaged: &[],
-        repaired: &[("-", "a ledger file is damaged")],
+        repaired: &[("-", "a ledger file is damaged; the other one serves")],
         left: [3, 1],
     },
     Case {
@@ -208,8 +208,8 @@ const CASES: [Case; 15] = [
         },
         damaged: &[("-", "both ledger files are damaged")],
         repaired: &[
-            ("-", "a ledger file is damaged"),
-            ("-", "a ledger file is damaged"),
+            ("-", "damaged, and so is the other one"),
+            ("-", "damaged, and so is the other one"),
         ],
         left: [3, 1],
     },

@@ -60,6 +60,14 @@ pub fn tool_is_missing(tool: &str) {
     println!("{message}");
 }
 
+/// What a test complained of that a defect was to turn red; `None`: it passed.
+pub fn complaint(test: impl FnOnce() + std::panic::UnwindSafe) -> Option<String> {
+    let panic = std::panic::catch_unwind(test).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    Some(text.unwrap_or_default())
+}
+
 /// A seed from `REELAY_SEED` or from the system, printed so that a failure can be had again.
 pub fn seed() -> u64 {
     let given = std::env::var("REELAY_SEED").ok();

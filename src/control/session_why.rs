@@ -1,0 +1,148 @@
+//! The part of `worker why` that is about one session or chunk: what the store knows of it, and nothing beyond.
+
+use std::time::Duration;
+
+use crate::model::{ChunkKey, ChunkState, FailureRecord, GapReason, SessionKey};
+use crate::store::{Head, SessionFilter, SessionSummary};
+
+use super::letters;
+use super::refusal::{Code, Refusal};
+use super::running::Holder;
+use super::sessions;
+use super::wire::{SessionWhy, Which};
+
+/// The chunk asked for, else the session's head, and the last failure of it.
+///
+/// # Errors
+/// A session or sequence that was never accepted here, or the store's.
+pub fn find(
+    holder: &Holder,
+    session: &SessionKey,
+    asked: Option<u64>,
+) -> Result<(SessionWhy, Option<FailureRecord>), Refusal> {
+    let dead = Which {
+        tenant: Some(session.tenant.clone()),
+        session: Some(session.session.clone()),
+        sequence: asked,
+    };
+    let summary = summary(holder, session);
+    // One tells all that is told here, unless nobody else counts them: a session is forgotten before its dead letters.
+    let limit = usize::from(summary.is_some());
+    let letters = letters::dead(holder, dead, limit)?;
+    if summary.is_none() && letters.is_empty() {
+        return Err(sessions::unknown(session));
+    }
+    let head = holder.store.head(session)?;
+    let mut about = SessionWhy {
+        session: session.session.clone(),
+        sequence: asked.or(head.as_ref().map(|head| head.sequence)),
+        state: None,
+        may_be: Vec::new(),
+        dead: (summary.as_ref()).map_or(letters.len() as u64, |summary| summary.dead),
+        failures: 0,
+        crashes: 0,
+        ready_in_s: 0,
+        gap_wait_s: 0,
+        behind: None,
+    };
+    let Some(sequence) = about.sequence else {
+        let last = letters.first().and_then(|letter| letter.history.last());
+        return Ok((about, last.cloned()));
+    };
+    if let (Some(_), Some(letter)) = (asked, letters.first()) {
+        about.state = Some(ChunkState::Dead);
+        about.failures = u32::try_from(letter.history.len()).unwrap_or(u32::MAX);
+        return Ok((about, letter.history.last().cloned()));
+    }
+    match head {
+        Some(head) if head.sequence == sequence => {
+            about.state = Some(ChunkState::Live);
+            about.failures = head.failures;
+            about.crashes = head.crashes;
+            about.ready_in_s = head.ready_in.as_secs();
+            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
+        }
+        head => stand(
+            holder,
+            session,
+            summary.as_ref(),
+            head,
+            &mut about,
+            sequence,
+        )?,
+    }
+    let history = holder.store.history(&ChunkKey {
+        tenant: session.tenant.clone(),
+        session: session.session.clone(),
+        sequence,
+    })?;
+    Ok((about, history.last().cloned()))
+}
+
+fn summary(holder: &Holder, session: &SessionKey) -> Option<SessionSummary> {
+    let found = holder.store.sessions(&SessionFilter {
+        tenant: Some(session.tenant.clone()),
+        session: Some(session.session.clone()),
+        owed: false,
+        limit: 1,
+    });
+    found.sessions.into_iter().next()
+}
+
+/// Where a chunk stands that is neither dead nor the head.
+fn stand(
+    holder: &Holder,
+    session: &SessionKey,
+    summary: Option<&SessionSummary>,
+    head: Option<Head>,
+    about: &mut SessionWhy,
+    sequence: u64,
+) -> Result<(), Refusal> {
+    let within = |intervals: &[(u64, u64)]| {
+        let mut intervals = intervals.iter();
+        intervals.any(|(first, last)| (*first..=*last).contains(&sequence))
+    };
+    let Some(summary) = summary.filter(|summary| within(&summary.accepted)) else {
+        return Err(never_accepted(session, sequence));
+    };
+    let owed = holder.store.owed_of(session)?;
+    if within(&owed) {
+        about.behind = (head.map(|head| head.sequence)).filter(|head| *head < sequence);
+        about.state = about.behind.is_none().then_some(ChunkState::Live);
+        return Ok(());
+    }
+    about.may_be.push(ChunkState::Delivered);
+    let view = holder.store.view();
+    let mut tenants = view.tenants.iter();
+    if tenants.any(|(tenant, counts)| *tenant == session.tenant && counts.confirming.chunks > 0) {
+        about.may_be.push(ChunkState::Confirming);
+    }
+    if summary.purged > 0 {
+        about.may_be.push(ChunkState::Purged);
+    }
+    if about.may_be.len() == 1 {
+        about.state = about.may_be.pop();
+    }
+    Ok(())
+}
+
+fn never_accepted(session: &SessionKey, sequence: u64) -> Refusal {
+    let SessionKey { tenant, session } = session;
+    let message = format!(
+        "sequence {sequence} of session {session} was never accepted here; what was: worker sessions show {tenant} {session}"
+    );
+    Refusal::new(Code::NotFound, message)
+}
+
+/// How long the head still waits for sequences before it that may come.
+fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
+    let mut missing = head.gaps.iter().map(|gap| gap.reason);
+    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
+    match holder.config.tenants.get(&session.tenant) {
+        Some(tenant) if waits => {
+            let waited = holder.clock.wall().since(head.accepted_at);
+            tenant.delivery.gap_wait.saturating_sub(waited)
+        }
+        _ => Duration::ZERO,
+    }
+}
