@@ -1,9 +1,10 @@
 //! A request body that is made while it is sent: the parts' payloads one after another, as they are or in base64
 //! between a prefix and a suffix. At most two blocks of a payload are in memory. Reading and encoding happen on
-//! blocking threads, one block a visit, so that a stalled network holds none of them.
+//! blocking threads, one block a visit, so that a stalled network holds none of them; a small payload is one block.
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::Simd;
@@ -16,14 +17,22 @@ use super::Part;
 use super::progress::Progress;
 use super::wire::SUFFIX;
 
-/// Payload bytes encoded at once: whole groups of three, because padding may stand only at the very
-/// end.
-const BLOCK: usize = 64 * 1024 + 2;
-const _: () = assert!(BLOCK.is_multiple_of(3));
+/// Payload bytes read and encoded between two of them: whole groups of three, because padding may stand only at the very
+/// end, and whole blocks of the store, which are then read in place.
+const STRIDE: usize = 3 * 64 * 1024;
+/// Payload bytes a visit to a blocking thread.
+const BLOCK: usize = 2 * STRIDE;
+/// Of more than this only a stride a visit: the time of a visit weighs less there, and memory more.
+const LARGE: u64 = 1 << 20;
+const _: () = assert!(STRIDE.is_multiple_of(3));
 
-/// What is handed to the connection at once. The connection buffers up to 16 of these; small ones
-/// keep "a byte was accepted" close to the truth on a slow line.
-const SLICE: usize = 8 * 1024;
+/// What is handed to the connection at once. The connection buffers up to 16 of these, about 400 KiB at most, and writes
+/// them in one call.
+const SLICE: usize = 32 * 1024;
+/// The same on a slow line, where small ones keep "a byte was accepted" close to the truth.
+const SMALL_SLICE: usize = 8 * 1024;
+/// A line that takes longer for a slice is slow.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Why a payload could not be sent to its end.
 #[derive(Debug, thiserror::Error)]
@@ -132,42 +141,33 @@ impl Encoding {
         let engine = Box::new(Simd::standard(PAD));
         Self::Base64 { engine, prefix }
     }
-
-    /// The next piece of the body; `ended` says that it is the last.
-    fn block(&mut self, payload: &[u8], ended: bool) -> Bytes {
-        let Self::Base64 { engine, prefix } = self else {
-            return Bytes::copy_from_slice(payload);
-        };
-        let mut out = std::mem::take(prefix);
-        let start = out.len();
-        out.resize(start + payload.len().div_ceil(3) * 4, 0);
-        engine
-            .encode_slice(payload, &mut out[start..])
-            .expect("the slice has the encoded length");
-        if ended {
-            out.extend_from_slice(SUFFIX);
-        }
-        Bytes::from(out)
-    }
 }
 
 /// Makes the body block by block; knows nothing of tasks.
 pub struct Encoder {
     encoding: Encoding,
-    payloads: VecDeque<Payload>,
-    buffer: Box<[u8]>,
+    payloads: Payloads,
+    block: usize,
+    /// What base64 is made of, until then unused.
+    stride: Vec<u8>,
     ended: bool,
 }
 
 impl Encoder {
     pub fn new(encoding: Encoding, parts: Vec<Part>) -> Self {
-        let payloads = parts.into_iter().map(Payload::of);
+        let bytes: u64 = parts.iter().map(|part| part.meta.bytes).sum();
         Self {
             encoding,
-            payloads: payloads.collect(),
-            buffer: vec![0; BLOCK].into_boxed_slice(),
+            block: if bytes > LARGE { STRIDE } else { BLOCK },
+            payloads: Payloads(parts.into_iter().map(Payload::of).collect()),
+            stride: Vec::new(),
             ended: false,
         }
+    }
+
+    /// Whether the last piece was made.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// The next piece of the body, `None` after the last one.
@@ -178,30 +178,82 @@ impl Encoder {
         if self.ended {
             return Ok(None);
         }
-        let filled = self.fill()?;
-        self.ended = self.payloads.is_empty();
-        let block = self.encoding.block(&self.buffer[..filled], self.ended);
-        Ok(Some(block))
+        let most = self.payloads.at_most(self.block);
+        let block = match &mut self.encoding {
+            Encoding::Plain => {
+                let mut out = vec![0; most];
+                self.payloads.fill(&mut out)?;
+                out
+            }
+            Encoding::Base64 { engine, prefix } => {
+                let prefix = std::mem::take(prefix);
+                self.stride.resize(most.min(STRIDE), 0);
+                encode(engine, &prefix, &mut self.payloads, &mut self.stride, most)?
+            }
+        };
+        self.ended = self.payloads.0.is_empty();
+        Ok(Some(Bytes::from(block)))
+    }
+}
+
+/// `prefix`, then `most` bytes of the payloads in base64, and the suffix behind the last of them.
+fn encode(
+    engine: &Simd,
+    prefix: &[u8],
+    payloads: &mut Payloads,
+    stride: &mut [u8],
+    most: usize,
+) -> Result<Vec<u8>, PayloadFault> {
+    let mut out = vec![0; prefix.len() + most.div_ceil(3) * 4 + SUFFIX.len()];
+    out[..prefix.len()].copy_from_slice(prefix);
+    let mut end = prefix.len();
+    let mut left = most;
+    loop {
+        let payload = &mut stride[..left.min(STRIDE)];
+        payloads.fill(payload)?;
+        end += engine
+            .encode_slice(&*payload, &mut out[end..])
+            .expect("there is room for the encoded length");
+        left -= payload.len();
+        if left == 0 {
+            break;
+        }
+    }
+    out.truncate(end);
+    if payloads.0.is_empty() {
+        out.extend_from_slice(SUFFIX);
+    }
+    Ok(out)
+}
+
+/// Those that have not ended, one after another.
+struct Payloads(VecDeque<Payload>);
+
+impl Payloads {
+    /// How much is left of all, as far as it fits.
+    fn at_most(&self, most: usize) -> usize {
+        let left = self.0.iter().map(|payload| payload.left);
+        let left = left.fold(0, u64::saturating_add);
+        usize::try_from(left).unwrap_or(usize::MAX).min(most)
     }
 
-    /// Reads on until the buffer is full or every payload has ended, and says how far the buffer is
-    /// filled.
-    fn fill(&mut self) -> Result<usize, PayloadFault> {
+    /// Reads on until `buffer` is full, and over the end of every payload that has no byte left.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), PayloadFault> {
         let mut filled = 0;
-        while let Some(payload) = self.payloads.front_mut() {
+        while let Some(payload) = self.0.front_mut() {
             if payload.left == 0 {
                 payload.expect_end()?;
-                self.payloads.pop_front();
+                self.0.pop_front();
                 continue;
             }
-            if filled == self.buffer.len() {
+            if filled == buffer.len() {
                 break;
             }
             let left = usize::try_from(payload.left).unwrap_or(usize::MAX);
-            let end = filled + left.min(self.buffer.len() - filled);
-            filled += payload.read_some(&mut self.buffer[filled..end])?;
+            let end = filled + left.min(buffer.len() - filled);
+            filled += payload.read_some(&mut buffer[filled..end])?;
         }
-        Ok(filled)
+        Ok(())
     }
 }
 
@@ -219,10 +271,10 @@ pub fn read_through(
         left: part.meta.bytes,
         reader: std::mem::replace(&mut part.payload, Box::new(io::empty())),
     };
-    let mut buffer = vec![0; BLOCK];
+    let mut buffer = vec![0; STRIDE];
     while payload.left > 0 {
         let left = usize::try_from(payload.left).unwrap_or(usize::MAX);
-        let count = payload.read_some(&mut buffer[..left.min(BLOCK)])?;
+        let count = payload.read_some(&mut buffer[..left.min(STRIDE)])?;
         if !take(&buffer[..count]) {
             break;
         }
@@ -245,6 +297,7 @@ struct Sending {
     /// Encoded and not yet handed over.
     block: Bytes,
     next: Option<Visit>,
+    slice: usize,
 }
 
 /// The body as a stream. While one block is being sent, the next is read. A fault ends it early and
@@ -254,6 +307,7 @@ pub fn stream(encoder: Encoder, progress: Progress) -> impl Stream<Item = io::Re
         progress,
         block: Bytes::new(),
         next: Some(visit(encoder)),
+        slice: SLICE,
     };
     stream::unfold(sending, |mut sending| async move {
         let item = sending.next_slice().await?;
@@ -278,7 +332,7 @@ impl Sending {
             match self.next.take()?.await {
                 Ok((encoder, Ok(Some(block)))) => {
                     self.block = block;
-                    self.next = Some(visit(encoder));
+                    self.next = (!encoder.has_ended()).then(|| visit(encoder));
                 }
                 Ok((_, Ok(None))) => return None,
                 Ok((_, Err(fault))) => {
@@ -288,8 +342,9 @@ impl Sending {
                 Err(join) => return Some(Err(io::Error::other(join))),
             }
         }
-        let slice = self.block.split_to(self.block.len().min(SLICE));
-        self.progress.hand_over(slice.len());
+        let slice = self.block.split_to(self.block.len().min(self.slice));
+        let waited = self.progress.hand_over(slice.len());
+        self.slice = if waited > SLOW { SMALL_SLICE } else { SLICE };
         Some(Ok(slice))
     }
 }

@@ -77,10 +77,12 @@ impl Progress {
         self.lock().handed
     }
 
-    pub fn hand_over(&self, bytes: usize) {
+    /// How long the connection was not ready for these.
+    pub fn hand_over(&self, bytes: usize) -> Duration {
+        let now = Instant::now();
         let mut state = self.lock();
         state.handed += bytes as u64;
-        state.moved_at = Instant::now();
+        now.duration_since(std::mem::replace(&mut state.moved_at, now))
     }
 
     pub fn fail(&self, fault: PayloadFault) {

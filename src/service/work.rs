@@ -176,7 +176,7 @@ impl Work {
             (report, recordings) = self.drain_both(settings, &since, &progress) => {
                 let mut report = report_of(report);
                 report.recordings = recordings;
-                tell_unreadable(&mut report, self.store.balance().unreadable);
+                tell_unreadable(&mut report, self.store.view().balance.unreadable);
                 if is_own {
                     count_from(&mut report, &before, &delivered(&self.store));
                 }

@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::inner::Inner;
 use super::layout::HEADER_COPIES;
-use super::lease::reader;
+use super::payload::reader;
 use super::record::Location;
 use super::recover::read_chunk;
 use super::roll::write_ledger;

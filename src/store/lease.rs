@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StoreError;
-use super::frame::Kind;
 use super::head::{Candidate, candidate, describe, disagrees};
 use super::index::{Change, IndexFault, Owed, RowKey};
 use super::inner::{Inner, SegmentSlot, index_lost};
-use super::payload::PayloadReader;
+use super::payload::reader;
 use super::record::{Burial, Location, Note, bounded_history};
 use super::recover::read_chunk;
 use super::segment::FrameHead;
@@ -372,41 +371,5 @@ impl Drop for Lease {
             tracing::warn!(chunk = %self.meta.key, %error, "mark of sending stays set");
         }
         self.end();
-    }
-}
-
-/// A checked reader over a chunk's payload.
-pub fn reader(inner: &Inner, slot: &SegmentSlot, frame: &FrameHead) -> io::Result<PayloadReader> {
-    let check = !inner.sabotaged.is(Sabotage::SkipBlockChecksum);
-    match frame.header.kind {
-        Kind::Chunk {
-            payload_bytes,
-            solo: Some(solo),
-            ..
-        } => {
-            let file = match inner.disk.open(&inner.solo_path(solo)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let gone = "stored payload is damaged: its file is gone";
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
-                }
-                other => other?,
-            };
-            PayloadReader::solo(file, payload_bytes, check)
-        }
-        Kind::Chunk {
-            payload_bytes,
-            solo: None,
-            ..
-        } => {
-            let (file, crcs) = (slot.segment.file()?, frame.block_crcs.clone());
-            Ok(PayloadReader::new(
-                file,
-                frame.payload_at(),
-                payload_bytes,
-                crcs,
-                check,
-            ))
-        }
-        Kind::Note => unreachable!("a chunk's frame is no note"),
     }
 }

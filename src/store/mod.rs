@@ -325,10 +325,6 @@ impl Store {
         view::view(&self.inner)
     }
 
-    pub fn balance(&self) -> crate::model::Balance {
-        view::balance(&self.inner)
-    }
-
     /// Reads everything that is owed and says what does not read back.
     pub fn fsck(&self) -> Result<FsckReport, StoreError> {
         fsck::check(&self.inner)

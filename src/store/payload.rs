@@ -3,9 +3,12 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::frame::Kind;
+use super::inner::{Inner, SegmentSlot};
 use super::layout::BLOCK;
-use super::segment::read_patiently;
+use super::segment::{FrameHead, read_patiently};
 use crate::disk::{DiskFile, Payload};
+use crate::sabotage::Sabotage;
 
 /// A checked reader over one payload. A damaged block is an error of kind `InvalidData`, and so is every read after it.
 pub struct PayloadReader {
@@ -53,24 +56,52 @@ impl PayloadReader {
         Ok(Self::new(file, 0, bytes, crcs, check))
     }
 
-    fn load_block(&mut self) -> io::Result<()> {
+    /// How long the next block is; 0 after the last.
+    fn next_length(&self) -> usize {
         let done = (self.next_block * BLOCK) as u64;
-        let length = (self.bytes - done).min(BLOCK as u64) as usize;
-        self.block.resize(length, 0);
-        self.taken = length;
-        let read = read_patiently(self.file.as_ref(), &mut self.block, self.at + done)
+        self.bytes.saturating_sub(done).min(BLOCK as u64) as usize
+    }
+
+    fn load_block(&mut self) -> io::Result<()> {
+        let mut block = std::mem::take(&mut self.block);
+        block.resize(self.next_length(), 0);
+        let loaded = self.read_blocks(&mut block);
+        self.taken = block.len();
+        self.block = block;
+        loaded?;
+        self.taken = 0;
+        Ok(())
+    }
+
+    /// Reads as many whole blocks as fit, at least one, and says how many bytes they are. What does not match its checksum
+    /// ends it, and is an error where nothing lies before it.
+    fn read_blocks(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let done = (self.next_block * BLOCK) as u64;
+        let left = usize::try_from(self.bytes - done).unwrap_or(usize::MAX);
+        let most = match out.len() {
+            length if length >= left => left,
+            length => length - length % BLOCK,
+        };
+        let read = read_patiently(self.file.as_ref(), &mut out[..most], self.at + done)
             .map_err(|error| damaged(&error.to_string()))?;
-        let expected = self.block_crcs.get(self.next_block).copied();
-        let intact = read == length && Some(crc32fast::hash(&self.block)) == expected;
-        if self.check && !intact {
+        let mut whole = 0;
+        for block in out[..most].chunks(BLOCK) {
+            let end = whole + block.len();
+            let expected = self.block_crcs.get(self.next_block).copied();
+            let intact = read >= end && Some(crc32fast::hash(block)) == expected;
+            if self.check && !intact {
+                break;
+            }
+            self.next_block += 1;
+            whole = end;
+        }
+        if whole == 0 {
             return Err(damaged(&format!(
                 "block {} does not match its checksum",
                 self.next_block
             )));
         }
-        self.next_block += 1;
-        self.taken = 0;
-        Ok(())
+        Ok(whole)
     }
 }
 
@@ -93,14 +124,89 @@ fn damaged(what: &str) -> io::Error {
 impl Read for PayloadReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.block.len() {
-            if (self.next_block * BLOCK) as u64 >= self.bytes {
-                return Ok(0);
+            match self.next_length() {
+                0 => return Ok(0),
+                // In place, without a copy.
+                length if out.len() >= length => return self.read_blocks(out),
+                _ => self.load_block()?,
             }
-            self.load_block()?;
         }
         let count = out.len().min(self.block.len() - self.taken);
         out[..count].copy_from_slice(&self.block[self.taken..self.taken + count]);
         self.taken += count;
         Ok(count)
+    }
+}
+
+/// A checked reader over a chunk's payload.
+pub fn reader(inner: &Inner, slot: &SegmentSlot, frame: &FrameHead) -> io::Result<PayloadReader> {
+    let check = !inner.sabotaged.is(Sabotage::SkipBlockChecksum);
+    match frame.header.kind {
+        Kind::Chunk {
+            payload_bytes,
+            solo: Some(solo),
+            ..
+        } => {
+            let file = match inner.disk.open(&inner.solo_path(solo)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let gone = "stored payload is damaged: its file is gone";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, gone));
+                }
+                other => other?,
+            };
+            PayloadReader::solo(file, payload_bytes, check)
+        }
+        Kind::Chunk {
+            payload_bytes,
+            solo: None,
+            ..
+        } => {
+            let (file, crcs) = (slot.segment.file()?, frame.block_crcs.clone());
+            Ok(PayloadReader::new(
+                file,
+                frame.payload_at(),
+                payload_bytes,
+                crcs,
+                check,
+            ))
+        }
+        Kind::Note => unreachable!("a chunk's frame is no note"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, RealDisk};
+    use crate::store::frame::block_checksums;
+
+    #[test]
+    fn of_many_blocks_read_at_once_those_before_a_damaged_one_are_given_and_nothing_behind() {
+        const BLOCKS: usize = 4;
+        for damaged in 0..BLOCKS {
+            let dir = tempfile::tempdir().unwrap();
+            let mut bytes: Vec<u8> = (0..BLOCKS * BLOCK - 7).map(|n| n as u8).collect();
+            let crcs = block_checksums(&bytes);
+            let crcs = crcs
+                .chunks_exact(4)
+                .map(|crc| u32::from_le_bytes(crc.try_into().unwrap()));
+            bytes[damaged * BLOCK + 9] ^= 4;
+            let path = dir.path().join("payload");
+            std::fs::write(&path, &bytes).unwrap();
+            let file = RealDisk.open(&path).unwrap();
+            let mut reader = PayloadReader::new(file, 0, bytes.len() as u64, crcs.collect(), true);
+            let mut out = vec![0; bytes.len() + 100];
+            let mut filled = 0;
+            while filled < damaged * BLOCK {
+                filled += reader.read(&mut out[filled..]).unwrap();
+            }
+            assert_eq!(out[..filled], bytes[..damaged * BLOCK]);
+            for _ in 0..2 {
+                let error = reader.read(&mut out[filled..]).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+                let small = reader.read(&mut out[..100]).unwrap_err();
+                assert_eq!(small.kind(), io::ErrorKind::InvalidData);
+            }
+        }
     }
 }

@@ -107,6 +107,8 @@ fn however_payloads_are_cut_the_body_is_their_base64_in_one() {
         &[b, b, b],
         &[b + 1, b + 1, b + 1],
         &[5 * b + 1, 2, 100, b - 3],
+        &[STRIDE - 1, 2, STRIDE],
+        &[STRIDE + 1],
     ];
     for sizes in cases {
         let payloads: Vec<Vec<u8>> = sizes.iter().map(|size| noise(*size)).collect();
@@ -144,7 +146,8 @@ fn a_plain_body_is_the_payloads_and_nothing_else() {
 
 #[test]
 fn the_announced_length_is_the_length_made() {
-    for bytes in (0..10).chain(BLOCK - 3..BLOCK + 4) {
+    let edges = [STRIDE, BLOCK].map(|edge| edge - 3..edge + 4);
+    for bytes in (0..10).chain(edges.into_iter().flatten()) {
         let (made, _) = run(vec![part(7, bytes as u64, Cursor::new(noise(bytes)))]);
         let framing = b"{\"payload\":\"".len() + SUFFIX.len();
         let announced = crate::platform::wire::encoded_length(bytes as u64);
@@ -184,7 +187,7 @@ fn a_payload_of_another_length_than_announced_is_damaged() {
         (
             BLOCK + 1,
             BLOCK as u64,
-            "the payload of sequence 7 goes on after its 65538 bytes",
+            format!("the payload of sequence 7 goes on after its {BLOCK} bytes").as_str(),
         ),
     ] {
         let (made, ended) = run(vec![part(7, announced, Cursor::new(noise(held)))]);

@@ -277,12 +277,7 @@ impl Index {
         let sabotaged = self.sabotaged;
         self.ask_within(CLOSING, Silent::LostAfterPatience, move |tables| {
             tables.set_clean_mark(mark)?;
-            if sabotaged.is(Sabotage::PanicClose) {
-                panic!("sabotaged: the index panics in its close");
-            }
-            while sabotaged.is(Sabotage::HangClose) {
-                std::thread::park();
-            }
+            misbehave(sabotaged, Sabotage::PanicClose, Sabotage::HangClose);
             tables.sync()
         })?;
         let (reply, closed) = sync_channel(1);
@@ -336,12 +331,7 @@ fn work(
         };
         applied = !changes.is_empty();
         if applied {
-            if sabotaged.is(Sabotage::PanicIndex) {
-                panic!("sabotaged: the index panics");
-            }
-            while sabotaged.is(Sabotage::HangIndex) {
-                std::thread::park();
-            }
+            misbehave(sabotaged, Sabotage::PanicIndex, Sabotage::HangIndex);
             tables.apply(&changes)?;
             let mut sessions: Vec<_> = changes
                 .iter()
@@ -364,6 +354,16 @@ fn work(
             Some(Job::Close(reply)) => return Ok(Some(reply)),
             Some(Job::Change(_)) => unreachable!("changes are taken in batches"),
         }
+    }
+}
+
+/// Deliberate defects, for tests that must see them.
+fn misbehave(sabotaged: Sabotaged, panic: Sabotage, hang: Sabotage) {
+    if sabotaged.is(panic) {
+        panic!("sabotaged: the index panics");
+    }
+    while sabotaged.is(hang) {
+        std::thread::park();
     }
 }
 

@@ -9,7 +9,7 @@ use crate::store::dead;
 use crate::store::inner::{Inner, SegmentSlot};
 use crate::store::intervals::Intervals;
 use crate::store::layout::SegmentId;
-use crate::store::lease::reader;
+use crate::store::payload::reader;
 use crate::store::record::Location;
 use crate::store::recover::read_chunk;
 use crate::store::scan::{Found, walk};
