@@ -112,6 +112,16 @@ impl Sabotaged {
     pub fn is(self, sabotage: Sabotage) -> bool {
         cfg!(debug_assertions) && self.0 & (1 << sabotage as u32) != 0
     }
+
+    /// Panics, or never returns, where one of these defects is there.
+    pub fn misbehave(self, panic: Sabotage, hang: Sabotage) {
+        if self.is(panic) {
+            panic!("sabotaged: {panic:?}");
+        }
+        while self.is(hang) {
+            std::thread::park();
+        }
+    }
 }
 
 /// In a debug build whose `REELAY_STOP_AT` names this point: reports it on stderr and stays here until killed. With

@@ -277,7 +277,7 @@ impl Index {
         let sabotaged = self.sabotaged;
         self.ask_within(CLOSING, Silent::LostAfterPatience, move |tables| {
             tables.set_clean_mark(mark)?;
-            misbehave(sabotaged, Sabotage::PanicClose, Sabotage::HangClose);
+            sabotaged.misbehave(Sabotage::PanicClose, Sabotage::HangClose);
             tables.sync()
         })?;
         let (reply, closed) = sync_channel(1);
@@ -331,7 +331,7 @@ fn work(
         };
         applied = !changes.is_empty();
         if applied {
-            misbehave(sabotaged, Sabotage::PanicIndex, Sabotage::HangIndex);
+            sabotaged.misbehave(Sabotage::PanicIndex, Sabotage::HangIndex);
             tables.apply(&changes)?;
             let mut sessions: Vec<_> = changes
                 .iter()
@@ -354,16 +354,6 @@ fn work(
             Some(Job::Close(reply)) => return Ok(Some(reply)),
             Some(Job::Change(_)) => unreachable!("changes are taken in batches"),
         }
-    }
-}
-
-/// Deliberate defects, for tests that must see them.
-fn misbehave(sabotaged: Sabotaged, panic: Sabotage, hang: Sabotage) {
-    if sabotaged.is(panic) {
-        panic!("sabotaged: the index panics");
-    }
-    while sabotaged.is(hang) {
-        std::thread::park();
     }
 }
 
