@@ -104,11 +104,12 @@ async fn take_scope(scene: &mut Scene) -> Result<(), DemoError> {
     let taken = json!({"scopes": [OTHER_SCOPE], "revoke": true});
     scene.disturb(&tenant(name), &taken).await?;
     beat(scene, 3).await?;
-    let blocked = |stats: &Value| stats["tenants"][name]["gate"]["state"] == "blocked";
+    // A token that was renewed ahead and never used may meet the revocation first, and is told as such until the next probe.
+    let blocked = |stats: &Value| names_scope(stats, name);
     scene
         .until(&format!("the block of {name}"), Look::Stats, blocked)
         .await?;
-    scene.witness.scope_blocked = names_scope(&scene.stats().await?, name);
+    scene.witness.scope_blocked = true;
     scene.show(&["why", name]).await?.ok()?;
     scene.show(&["--stats"]).await?.ok()?;
 
