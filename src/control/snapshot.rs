@@ -84,6 +84,7 @@ fn tenant_view(counts: &TenantCounts, lane: Lane, now: Timestamp) -> TenantView 
         gate: lane.gate,
         token: lane.token,
         pace: lane.pace,
+        gap_wait: lane.gap_wait,
         retries_used: lane.retries_used,
     }
 }

@@ -207,3 +207,37 @@ fn a_drain_says_what_is_left_why_and_with_which_code() {
         nagios.out
     );
 }
+
+/// Seen: a drain waited two minutes for a sequence that nobody had given, and where no line can move it said nothing.
+#[test]
+fn a_drain_that_waits_for_a_missing_sequence_says_so_without_a_terminal() {
+    let site = Site::with("1h", "[tenants.acme.delivery]\ngap_wait = \"6s\"\n");
+    for session in ["s1", "s2"] {
+        site.enqueue("acme", session, 0);
+        site.enqueue("acme", session, 4);
+    }
+    let says = |ended: &Ended, session: &str, more: &str| {
+        let lines: Vec<_> = ended.err.lines().filter(|l| l.contains("waits")).collect();
+        assert_eq!(lines.len(), 1, "{ended:#?}");
+        let told = format!("acme waits for sequences 1 to 3 of session {session} until ");
+        assert!(lines[0].starts_with(&told), "{lines:?}");
+        assert!(lines[0].contains(more), "{lines:?}");
+        assert!(!ended.out.contains("waits"), "{ended:#?}");
+    };
+    // By itself.
+    let alone = site.worker("drain --json").expect(0);
+    says(&alone, "s2", "as does 1 more of its sessions");
+    assert_eq!(alone.json_lines().len(), 1, "{alone:#?}");
+    // Whoever holds the store drains.
+    site.enqueue("acme", "s3", 0);
+    site.enqueue("acme", "s3", 4);
+    let run = site.run();
+    let asked = site.worker("drain").expect(0);
+    says(&asked, "s3", "declared as a gap");
+    site.enqueue("acme", "s4", 0);
+    site.enqueue("acme", "s4", 4);
+    let quiet = site.worker("drain -q").expect(0);
+    assert_eq!(quiet.err, "");
+    run.terminate();
+    run.wait().expect(0);
+}
