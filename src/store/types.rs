@@ -233,6 +233,8 @@ pub struct TenantCounts {
     /// Acceptance times of the oldest and the newest owed chunk.
     pub oldest: Option<Timestamp>,
     pub newest: Option<Timestamp>,
+    /// When its last chunk was delivered, as far as that is remembered.
+    pub last_delivery: Option<Timestamp>,
 }
 
 /// The store's part of a snapshot.

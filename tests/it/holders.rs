@@ -241,3 +241,21 @@ fn a_drain_that_waits_for_a_missing_sequence_says_so_without_a_terminal() {
     run.terminate();
     run.wait().expect(0);
 }
+
+/// Seen: between two workers nobody could say when a tenant's last chunk had gone out.
+#[test]
+fn the_last_delivery_is_told_after_the_worker_that_made_it() {
+    let site = Site::new();
+    site.enqueue("acme", "s1", 0);
+    let last = || site.stats().0["tenants"]["acme"]["last_delivery_s"].clone();
+    assert!(last().is_null(), "{}", last());
+    site.worker("drain").expect(0);
+    assert!(last().as_u64().is_some_and(|s| s < 60), "{}", last());
+    let run = site.run();
+    assert!(last().as_u64().is_some_and(|s| s < 60), "{}", last());
+    run.terminate();
+    run.wait().expect(0);
+    // Nobody makes it up once it is forgotten.
+    std::fs::remove_dir_all(site.store().join("index")).unwrap();
+    assert!(last().is_null(), "{}", last());
+}
