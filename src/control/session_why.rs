@@ -44,6 +44,7 @@ pub fn find(
         ready_in_s: 0,
         gap_wait_s: 0,
         behind: None,
+        lost: false,
     };
     let Some(sequence) = about.sequence else {
         let last = letters.first().and_then(|letter| letter.history.last());
@@ -102,26 +103,24 @@ fn stand(
         let mut intervals = intervals.iter();
         intervals.any(|(first, last)| (*first..=*last).contains(&sequence))
     };
-    let Some(summary) = summary.filter(|summary| within(&summary.accepted)) else {
+    if !summary.is_some_and(|summary| within(&summary.accepted)) {
         return Err(never_accepted(session, sequence));
-    };
+    }
     let owed = holder.store.owed_of(session)?;
     if within(&owed) {
         about.behind = (head.map(|head| head.sequence)).filter(|head| *head < sequence);
         about.state = about.behind.is_none().then_some(ChunkState::Live);
         return Ok(());
     }
-    about.may_be.push(ChunkState::Delivered);
-    let view = holder.store.view();
-    let mut tenants = view.tenants.iter();
-    if tenants.any(|(tenant, counts)| *tenant == session.tenant && counts.confirming.chunks > 0) {
-        about.may_be.push(ChunkState::Confirming);
-    }
-    if summary.purged > 0 {
-        about.may_be.push(ChunkState::Purged);
-    }
-    if about.may_be.len() == 1 {
-        about.state = about.may_be.pop();
+    let fate = holder.store.fate(&ChunkKey {
+        tenant: session.tenant.clone(),
+        session: session.session.clone(),
+        sequence,
+    })?;
+    about.lost = fate.lost;
+    match fate.may_be.as_slice() {
+        [state] if !fate.lost => about.state = Some(*state),
+        _ => about.may_be = fate.may_be,
     }
     Ok(())
 }

@@ -50,7 +50,8 @@ pub fn strongest(gate: &GateView) -> Option<&HoldView> {
 pub fn outlook(facts: &Facts<'_>) -> Outlook {
     let outlook = |next: String, remedy: String| Outlook { next, remedy };
     let tenant = facts.tenant;
-    if let Some(settled) = facts.session.and_then(|session| settled(session, tenant)) {
+    let running = facts.running;
+    if let Some(settled) = (facts.session).and_then(|session| settled(session, tenant, running)) {
         return settled;
     }
     if let Some(hold) = strongest(facts.gate) {
@@ -102,16 +103,31 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
     )
 }
 
-/// What no worker and no hold changes anything about: a chunk that is dead or done.
-fn settled(session: &SessionWhy, tenant: &TenantId) -> Option<Outlook> {
+/// What no hold changes anything about: a chunk that is dead, lost or done.
+fn settled(session: &SessionWhy, tenant: &TenantId, running: bool) -> Option<Outlook> {
     let sequence = session.sequence?;
-    let done = session.state == Some(ChunkState::Delivered) || !session.may_be.is_empty();
+    let id = &session.session;
     let (next, remedy) = match session.state {
         Some(ChunkState::Dead) => (
             "nothing by itself: it was set aside, for a person to look at",
-            format!("worker dead show {tenant} {} {sequence}", session.session),
+            format!("worker dead show {tenant} {id} {sequence}"),
         ),
-        _ if done => ("nothing: it waits no more", String::new()),
+        Some(ChunkState::Confirming) if running => (
+            "the platform has it, and is asked until it says that it took it in",
+            String::new(),
+        ),
+        Some(ChunkState::Confirming) => (
+            "the platform has it, and nobody asks whether it took it in: no worker runs on this store",
+            "worker run".to_owned(),
+        ),
+        Some(ChunkState::Delivered | ChunkState::Purged) => {
+            ("nothing: it waits no more", String::new())
+        }
+        None if session.lost => (
+            "nothing by itself: only its source can give it again",
+            format!("worker enqueue --tenant {tenant} --session {id} --sequence {sequence} FILE"),
+        ),
+        None if !session.may_be.is_empty() => ("nothing: it waits no more", String::new()),
         _ => return None,
     };
     let next = next.to_owned();
@@ -340,6 +356,7 @@ mod tests {
             ready_in_s: 0,
             gap_wait_s: 90,
             behind: None,
+            lost: false,
         };
         let next = |session: &SessionWhy| look_at(vec![], 5, true, Some(session)).next;
         let gap = "a missing sequence before it is waited for, 90 s at most";

@@ -178,6 +178,9 @@ pub struct SessionWhy {
     pub gap_wait_s: u64,
     /// The session's head, when that is another chunk: it goes first.
     pub behind: Option<u64>,
+    /// It is lost with a segment of the store; or may be, where it may be something else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// How a drain, or one tenant's part of it, ended.

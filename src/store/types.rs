@@ -237,6 +237,15 @@ pub struct TenantCounts {
     pub last_delivery: Option<Timestamp>,
 }
 
+/// What became of an accepted chunk that waits no more, as far as the store can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fate {
+    /// One: it is that. Several: one of them.
+    pub may_be: Vec<ChunkState>,
+    /// It is lost with its segment; or may be, where it may be something else.
+    pub lost: bool,
+}
+
 /// The store's part of a snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct StoreView {
