@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::control::answer::snapshot;
 use crate::control::client::Client;
 use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, Reply, Request};
 use crate::control::{Access, Code, Reach, Refusal};
@@ -126,6 +127,10 @@ fn own(
     spec: DrainSpec,
     (desk, meter): (&Desk, &Meter),
 ) -> Result<DrainReport, Stop> {
+    // What is delivered before the first look counts too.
+    if desk.out.shows_remarks() {
+        meter.show(&snapshot(&holder));
+    }
     let tell = |snapshot: &Snapshot| meter.show(snapshot);
     let looks = looks(desk);
     let watch = Watch { tell: &tell, looks };
@@ -169,14 +174,11 @@ fn watch(store: &std::path::Path, done: &AtomicBool, meter: &Meter, looks: u32) 
     let Ok(client) = Client::of_store(store) else {
         return;
     };
-    loop {
-        // Woken early where the drain is over.
-        std::thread::park_timeout(LOOK * looks);
-        if done.load(Ordering::Relaxed) {
-            return;
-        }
+    while !done.load(Ordering::Relaxed) {
         if let Ok(Reply::Stats(snapshot)) = client.ask(&Request::Stats {}) {
             meter.show(&snapshot);
         }
+        // Woken early where the drain is over.
+        std::thread::park_timeout(LOOK * looks);
     }
 }
