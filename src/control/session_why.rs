@@ -47,6 +47,7 @@ pub fn find(
         lost: false,
     };
     let Some(sequence) = about.sequence else {
+        about.lost = summary.is_some_and(|summary| summary.lost > 0);
         let last = letters.first().and_then(|letter| letter.history.last());
         return Ok((about, last.cloned()));
     };

@@ -134,13 +134,14 @@ fn settled(session: &SessionWhy, tenant: &TenantId, running: bool) -> Option<Out
     Some(Outlook { next, remedy })
 }
 
-/// The dead letters of what was asked about, if there are any.
+/// The dead letters of what was asked about, if there are any; else what else will not go out by itself.
 fn look_at_dead(facts: &Facts<'_>) -> String {
     let tenant = facts.tenant;
     match facts.session {
         Some(session) if session.dead > 0 => {
             format!("worker dead list {tenant} {}", session.session)
         }
+        Some(session) if session.lost => "worker fsck".to_owned(),
         None if facts.dead.chunks > 0 => format!("worker dead list {tenant}"),
         _ => String::new(),
     }

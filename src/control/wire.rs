@@ -178,7 +178,8 @@ pub struct SessionWhy {
     pub gap_wait_s: u64,
     /// The session's head, when that is another chunk: it goes first.
     pub behind: Option<u64>,
-    /// It is lost with a segment of the store; or may be, where it may be something else.
+    /// It is lost with a segment of the store; or may be, where it may be something else. Without a sequence: some of the
+    /// session's chunks are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
 }

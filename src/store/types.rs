@@ -175,6 +175,8 @@ pub struct SessionSummary {
     pub accepted: Vec<(u64, u64)>,
     pub owed: u64,
     pub dead: u64,
+    /// Gone with their segment, and not given again.
+    pub lost: u64,
     pub purged: u64,
     pub leased: bool,
     pub promoted: bool,
@@ -190,7 +192,7 @@ impl SessionSummary {
     }
 
     pub fn delivered(&self) -> u64 {
-        let elsewhere = self.owed + self.dead + self.purged;
+        let elsewhere = self.owed + self.dead + self.lost + self.purged;
         self.chunks().saturating_sub(elsewhere)
     }
 

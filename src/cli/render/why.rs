@@ -64,7 +64,11 @@ fn session_line(session: &SessionWhy) -> String {
             0 => String::new(),
             dead => format!("; dead: {}", words::count(dead)),
         };
-        return format!("session {name}: nothing waits{dead}");
+        let lost = match session.lost {
+            true => "; some chunks are lost with their segment",
+            false => "",
+        };
+        return format!("session {name}: nothing waits{dead}{lost}");
     };
     let mut text = format!("session {name} sequence {sequence}: ");
     match (session.state, session.behind) {
@@ -165,6 +169,10 @@ mod tests {
         let line = session_line(&session);
         assert_eq!(line, "session s1 sequence 7: lost with its segment");
         session.sequence = None;
+        let line = session_line(&session);
+        let lost = "session s1: nothing waits; dead: 1; some chunks are lost with their segment";
+        assert_eq!(line, lost);
+        session.lost = false;
         assert_eq!(session_line(&session), "session s1: nothing waits; dead: 1");
     }
 

@@ -125,6 +125,32 @@ fn a_chunk_that_is_confirming_is_told_apart_from_those_that_are_delivered() {
     }
 }
 
+/// Seen: a session whose only chunk was lost sent to a list of dead letters that was empty.
+#[test]
+fn what_is_lost_with_its_segment_is_told_so_and_how_to_give_it_again() {
+    let desk = Desk::new();
+    let Holder { store, .. } = mixed(&desk);
+    store.close().unwrap();
+    for file in std::fs::read_dir(desk.store().join("segments")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let holder = desk.holder(Some(fake("run")));
+    for sequence in [1, 2, 3, 5] {
+        let reply = why(&holder, "s1", Some(sequence)).unwrap();
+        let session = reply.session.unwrap();
+        assert_eq!((session.state, session.lost), (None, true), "{sequence}");
+        assert_eq!(session.may_be, []);
+        let again = format!("worker enqueue --tenant acme --session s1 --sequence {sequence} FILE");
+        assert_eq!(reply.remedy, again);
+    }
+    let delivered = why(&holder, "s1", Some(0)).unwrap().session.unwrap();
+    assert_eq!(delivered.state, Some(ChunkState::Delivered));
+    let whole = why(&holder, "s1", None).unwrap();
+    let session = whole.session.unwrap();
+    assert_eq!((session.dead, session.lost), (0, true));
+    assert_eq!(whole.remedy, "worker fsck");
+}
+
 /// Seen: "nothing waits; last failure: none" of a session whose only chunk was a dead letter.
 #[test]
 fn a_session_that_waits_for_nothing_tells_its_dead_letters() {
