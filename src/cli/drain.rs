@@ -9,7 +9,7 @@ use crate::control::answer::snapshot;
 use crate::control::client::Client;
 use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, Reply, Request};
 use crate::control::{Access, Code, Reach, Refusal};
-use crate::model::{Snapshot, TenantId};
+use crate::model::{PAUSED, Snapshot, TenantId};
 use crate::service::drain as service;
 use crate::service::hold::{Held, Watch};
 
@@ -62,7 +62,7 @@ pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
         let table = render::drain_table(&report, now);
         format!("{table}\n{}", render::drain_line(&report, now))
     });
-    desk.out.next(next(&report));
+    desk.out.next(&next(&report));
     Ok(exit_code(&report))
 }
 
@@ -75,15 +75,29 @@ fn exit_code(report: &DrainReport) -> u8 {
     exit::strongest(of_tenants.chain([exit::of_drain(report.outcome)]))
 }
 
-fn next(report: &DrainReport) -> &'static str {
-    match report.outcome {
+fn next(report: &DrainReport) -> String {
+    let next = match report.outcome {
+        DrainOutcome::Blocked if let Some(tenant) = all_paused(report) => {
+            return format!("worker tenants resume {tenant}");
+        }
         DrainOutcome::DeadLeft if report.tenants.values().all(|part| part.dead == 0) => {
             "worker fsck"
         }
         DrainOutcome::DeadLeft => "worker dead list",
         DrainOutcome::Blocked | DrainOutcome::Unreachable => "worker check --online",
         _ => "worker --stats",
-    }
+    };
+    next.to_owned()
+}
+
+/// The first of the tenants that are blocked, if every one of them is merely paused.
+fn all_paused(report: &DrainReport) -> Option<&str> {
+    let blocked = report.tenants.iter();
+    let mut blocked = blocked.filter(|(_, part)| part.outcome == DrainOutcome::Blocked);
+    let first = blocked.clone().next()?.0;
+    blocked
+        .all(|(_, part)| part.reason == PAUSED)
+        .then_some(first.as_str())
 }
 
 fn drain(reach: &Reach, mut spec: DrainSpec, desk: &Desk) -> Result<DrainReport, Stop> {

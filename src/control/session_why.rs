@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ChunkKey, ChunkState, FailureRecord, GapReason, SessionKey};
+use crate::model::{ChunkKey, ChunkState, FailureRecord, Gap, GapReason, SessionKey};
 use crate::store::{Head, SessionFilter, SessionSummary};
 
 use super::letters;
@@ -43,6 +43,7 @@ pub fn find(
         crashes: 0,
         ready_in_s: 0,
         gap_wait_s: 0,
+        missing: None,
         behind: None,
         lost: false,
     };
@@ -62,7 +63,10 @@ pub fn find(
             about.failures = head.failures;
             about.crashes = head.crashes;
             about.ready_in_s = head.ready_in.as_secs();
-            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
+            if let Some((missing, wait)) = gap_wait(holder, session, &head) {
+                about.gap_wait_s = wait.as_secs();
+                about.missing = Some((missing.first, missing.last));
+            }
         }
         head => stand(
             holder,
@@ -134,15 +138,16 @@ fn never_accepted(session: &SessionKey, sequence: u64) -> Refusal {
     Refusal::new(Code::NotFound, message)
 }
 
-/// How long the head still waits for sequences before it that may come.
-fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
-    let mut missing = head.gaps.iter().map(|gap| gap.reason);
-    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
-    match holder.config.tenants.get(&session.tenant) {
-        Some(tenant) if waits => {
-            let waited = holder.clock.wall().since(head.accepted_at);
-            tenant.delivery.gap_wait.saturating_sub(waited)
-        }
-        _ => Duration::ZERO,
-    }
+/// Sequences before the head that may still come, and how long it waits for them.
+fn gap_wait<'a>(
+    holder: &Holder,
+    session: &SessionKey,
+    head: &'a Head,
+) -> Option<(&'a Gap, Duration)> {
+    let mut gaps = head.gaps.iter();
+    let missing = gaps.find(|gap| gap.reason == GapReason::Missing && !head.late)?;
+    let tenant = holder.config.tenants.get(&session.tenant)?;
+    let waited = holder.clock.wall().since(head.accepted_at);
+    let wait = tenant.delivery.gap_wait.saturating_sub(waited);
+    (!wait.is_zero()).then_some((missing, wait))
 }

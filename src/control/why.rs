@@ -90,7 +90,13 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         }
         if session.gap_wait_s > 0 {
             let wait = words::span(Duration::from_secs(session.gap_wait_s));
-            let text = format!("a missing sequence before it is waited for, {wait} at most");
+            let what = match session.missing {
+                Some((first, last)) if first == last => format!("sequence {first} before it is"),
+                Some((first, last)) => format!("sequences {first} to {last} before it are"),
+                // A holder of before tells only how long.
+                None => "a sequence before it is".to_owned(),
+            };
+            let text = format!("{what} missing, and waited for, {wait} at most");
             return outlook(text, String::new());
         }
     }
@@ -356,11 +362,15 @@ mod tests {
             crashes: 0,
             ready_in_s: 0,
             gap_wait_s: 90,
+            missing: Some((4, 4)),
             behind: None,
             lost: false,
         };
         let next = |session: &SessionWhy| look_at(vec![], 5, true, Some(session)).next;
-        let gap = "a missing sequence before it is waited for, 90 s at most";
+        let gap = "sequence 4 before it is missing, and waited for, 90 s at most";
+        assert_eq!(next(&session), gap);
+        session.missing = Some((2, 4));
+        let gap = "sequences 2 to 4 before it are missing, and waited for, 90 s at most";
         assert_eq!(next(&session), gap);
         session.sequence = None;
         let nothing = "nothing of this session waits to be delivered";

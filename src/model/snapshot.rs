@@ -61,6 +61,9 @@ pub enum GateState {
     Blocked,
 }
 
+/// Why a tenant waits whom a person paused.
+pub const PAUSED: &str = "paused by an operator";
+
 /// One reason why a lane waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldView {

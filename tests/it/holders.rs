@@ -211,7 +211,7 @@ fn a_drain_says_what_is_left_why_and_with_which_code() {
 /// Seen: a drain waited two minutes for a sequence that nobody had given, and where no line can move it said nothing.
 #[test]
 fn a_drain_that_waits_for_a_missing_sequence_says_so_without_a_terminal() {
-    let site = Site::with("1h", "[tenants.acme.delivery]\ngap_wait = \"6s\"\n");
+    let site = Site::with("1h", "[tenants.acme.delivery]\ngap_wait = \"8s\"\n");
     for session in ["s1", "s2"] {
         site.enqueue("acme", session, 0);
         site.enqueue("acme", session, 4);
@@ -232,14 +232,34 @@ fn a_drain_that_waits_for_a_missing_sequence_says_so_without_a_terminal() {
     site.enqueue("acme", "s3", 0);
     site.enqueue("acme", "s3", 4);
     let run = site.run();
+    let why = wait_for("why to name them", || {
+        let why = site.worker("why acme s3").expect(0).out;
+        why.contains("missing").then_some(why)
+    });
+    let next = "next: sequences 1 to 3 before it are missing, and waited for, ";
+    assert!(why.contains(next), "{why}");
     let asked = site.worker("drain").expect(0);
     says(&asked, "s3", "declared as a gap");
-    site.enqueue("acme", "s4", 0);
-    site.enqueue("acme", "s4", 4);
-    let quiet = site.worker("drain -q").expect(0);
-    assert_eq!(quiet.err, "");
     run.terminate();
     run.wait().expect(0);
+}
+
+/// Seen: a drain that met a pause sent to a check of tokens.
+#[test]
+fn a_drain_that_met_only_pauses_says_how_to_resume() {
+    let site = Site::new();
+    for tenant in ["acme", "globex"] {
+        site.enqueue(tenant, "s1", 0);
+        site.worker(&format!("tenants pause {tenant}")).expect(0);
+    }
+    let next = |ended: Ended| ended.out.lines().next_back().map(str::to_owned);
+    let told = next(site.worker("drain").expect(69));
+    assert_eq!(told.unwrap(), "next: worker tenants resume acme");
+    site.worker("tenants resume acme").expect(0);
+    site.sandbox
+        .tenant("acme", json!({"scopes": [], "revoke": true}));
+    let told = next(site.worker("drain").expect(69));
+    assert_eq!(told.unwrap(), "next: worker check --online");
 }
 
 /// Seen: between two workers nobody could say when a tenant's last chunk had gone out.

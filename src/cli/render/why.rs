@@ -153,6 +153,7 @@ mod tests {
             crashes: 0,
             ready_in_s: 0,
             gap_wait_s: 0,
+            missing: None,
             behind: None,
             lost: false,
         };
@@ -200,6 +201,7 @@ mod tests {
                 crashes: 0,
                 ready_in_s: 48,
                 gap_wait_s: 0,
+                missing: None,
                 behind: None,
                 lost: false,
             }),
