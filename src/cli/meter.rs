@@ -42,7 +42,8 @@ impl Meter {
         let mut told = self.told.lock().expect("no look panics");
         if self.out.shows_progress() {
             let (done, left) = told.count(snapshot);
-            self.progress.set(done, done + left, told.held(snapshot));
+            let message = told.message(snapshot, self.clock.wall());
+            self.progress.set(done, done + left, message);
             return;
         }
         for line in told.lines(snapshot, self.clock.now(), self.clock.wall()) {
@@ -97,6 +98,16 @@ impl Told {
         }
     }
 
+    /// What stands behind the moving line.
+    fn message(&self, snapshot: &Snapshot, now: Timestamp) -> String {
+        let mut parts = vec![self.held(snapshot)];
+        let mut tenants = self.tenants(snapshot);
+        let wait = tenants.find_map(|(tenant, view)| Some((tenant, view.gap_wait.as_ref()?)));
+        parts.extend(wait.map(|(tenant, wait)| wait_words(tenant, wait, now)));
+        parts.retain(|part| !part.is_empty());
+        parts.join("; ")
+    }
+
     /// What is to be said at this look: a wait when it begins, and everything at a slow pace.
     fn lines(&mut self, snapshot: &Snapshot, now: Instant, wall: Timestamp) -> Vec<String> {
         let (done, left) = self.count(snapshot);
@@ -131,17 +142,22 @@ impl Told {
 /// `acme waits for sequences 4 to 6 of session s1 until 12:03:20Z, as do 2 more of its sessions; what is missing then is
 /// declared as a gap`
 fn wait_line(tenant: &str, wait: &GapWaitView, now: Timestamp) -> String {
-    let sequences = match (wait.first, wait.last) {
-        (first, last) if first == last => format!("sequence {first}"),
-        (first, last) => format!("sequences {first} to {last}"),
-    };
     let others = match wait.sessions.saturating_sub(1) {
         0 => String::new(),
         1 => ", as does 1 more of its sessions".to_owned(),
         more => format!(", as do {} more of its sessions", words::count(more)),
     };
+    let waits = wait_words(tenant, wait, now);
+    format!("{waits}{others}; what is missing then is declared as a gap")
+}
+
+fn wait_words(tenant: &str, wait: &GapWaitView, now: Timestamp) -> String {
+    let sequences = match (wait.first, wait.last) {
+        (first, last) if first == last => format!("sequence {first}"),
+        (first, last) => format!("sequences {first} to {last}"),
+    };
     format!(
-        "{tenant} waits for {sequences} of session {} until {}{others}; what is missing then is declared as a gap",
+        "{tenant} waits for {sequences} of session {} until {}",
         wait.session,
         words::moment_of(&wait.until, now)
     )
@@ -218,6 +234,24 @@ mod tests {
         ];
         told.delivered_before = None;
         assert_eq!(lines(&mut told, &others, 70)[1], both[1]);
+    }
+
+    #[test]
+    fn the_moving_line_says_what_is_held_and_what_is_waited_for() {
+        let held = TenantView {
+            gate: GateView {
+                state: GateState::Paused,
+                holds: Vec::new(),
+            },
+            ..view(0, 1)
+        };
+        let both = snapshot(vec![("acme", held), ("globex", waiting(view(0, 1), 4, 1))]);
+        let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap();
+        assert_eq!(
+            Told::default().message(&both, now),
+            "1 held: acme; globex waits for sequence 4 of session s1 until 12:01:40Z"
+        );
+        assert_eq!(Told::default().message(&Snapshot::default(), now), "");
     }
 
     #[test]

@@ -83,21 +83,15 @@ fn gap_wait(shared: &Shared, lane: &Lane) -> Option<GapWaitView> {
     if lane.asleep {
         return None;
     }
-    let waits = lane.sessions.iter().filter_map(|(id, session)| {
-        let waits = matches!(session.placed, Some(Place::Waiting(_, Wait::Gap)));
-        let missing = session.work.as_ref()?.missing.filter(|_| waits)?;
-        Some((id, missing))
-    });
-    let waits: Vec<_> = waits.collect();
-    let (id, missing) = waits.iter().max_by_key(|(id, it)| (it.until, *id))?;
+    let (id, missing, sessions) = lane.longest_gap()?;
     let at = shared.moment();
     let until = at.wall.saturating_add(missing.until.since(at.now));
     Some(GapWaitView {
-        session: (*id).clone(),
+        session: id.clone(),
         first: missing.first,
         last: missing.last,
         until: until.to_string(),
-        sessions: waits.len() as u64,
+        sessions,
     })
 }
 
