@@ -11,7 +11,7 @@
 //! far above, else nothing here could have been seen.
 //!
 //! `cargo bench --bench trouble`; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_PAIRS` the
-//! pairs (5), `REELAY_BENCH_ROUNDS` the rounds measured of each run (6).
+//! pairs (5), `REELAY_BENCH_ROUNDS` the rounds measured of each run (5).
 
 mod platform;
 #[path = "../drain/process.rs"]
@@ -77,7 +77,7 @@ fn main() {
         return;
     }
     let pairs = number("REELAY_BENCH_PAIRS").unwrap_or(5);
-    let rounds = WARMING + number("REELAY_BENCH_ROUNDS").unwrap_or(6);
+    let rounds = WARMING + number("REELAY_BENCH_ROUNDS").unwrap_or(5);
     println!(
         "{TENANTS} tenants, {SESSIONS} sessions each, {} chunks a second, {pairs} pairs",
         TENANTS * SESSIONS / ROUND.as_secs() as usize
