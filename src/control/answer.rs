@@ -248,6 +248,7 @@ pub fn why(
         tenant: &tenant,
         gate: &view.gate,
         backlog: view.counts.backlog(),
+        confirming: view.counts.confirming,
         dead: view.counts.dead,
         session: of_session.as_ref(),
         mismatch: mismatches.first(),

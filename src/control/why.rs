@@ -12,6 +12,8 @@ pub struct Facts<'a> {
     pub tenant: &'a TenantId,
     pub gate: &'a GateView,
     pub backlog: Count,
+    /// The part of the backlog that the platform stored and did not yet take in.
+    pub confirming: Count,
     pub dead: Count,
     pub session: Option<&'a SessionWhy>,
     pub mismatch: Option<&'a Mismatch>,
@@ -69,8 +71,17 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         return outlook(text.to_owned(), look_at_dead(facts));
     }
     if facts.session.is_some_and(|it| it.sequence.is_none()) {
-        let text = "nothing of this session waits to be delivered";
-        return outlook(text.to_owned(), look_at_dead(facts));
+        let text = match facts.confirming.chunks {
+            0 => "nothing of this session waits to be delivered".to_owned(),
+            _ => format!(
+                "nothing of this session waits to be sent; {}",
+                taken_in(facts)
+            ),
+        };
+        return outlook(text, look_at_dead(facts));
+    }
+    if facts.confirming.chunks == facts.backlog.chunks && facts.running {
+        return outlook(taken_in(facts), look_at_dead(facts));
     }
     if !facts.running {
         return outlook(
@@ -138,6 +149,15 @@ fn settled(session: &SessionWhy, tenant: &TenantId, running: bool) -> Option<Out
     };
     let next = next.to_owned();
     Some(Outlook { next, remedy })
+}
+
+/// Stored there, and the platform is asked what became of it.
+fn taken_in(facts: &Facts<'_>) -> String {
+    format!(
+        "{} of {} stored there and not yet taken in, which the platform is asked about again and again",
+        words::chunks(facts.confirming.chunks),
+        facts.tenant,
+    )
 }
 
 /// The dead letters of what was asked about, if there are any; else what else will not go out by itself.
@@ -243,178 +263,4 @@ fn with_nobody(hold: &HoldView, facts: &Facts<'_>) -> Outlook {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::GateState;
-
-    fn hold(kind: &str, until: Option<&str>) -> HoldView {
-        HoldView {
-            kind: kind.into(),
-            route: None,
-            reason: "r".into(),
-            until: until.map(str::to_owned),
-            since: None,
-            last: None,
-        }
-    }
-
-    fn look(holds: Vec<HoldView>, backlog: u64, running: bool) -> Outlook {
-        look_at(holds, backlog, running, None)
-    }
-
-    fn look_at(
-        holds: Vec<HoldView>,
-        backlog: u64,
-        running: bool,
-        session: Option<&SessionWhy>,
-    ) -> Outlook {
-        look_paced(holds, backlog, running, session, None)
-    }
-
-    fn look_paced(
-        holds: Vec<HoldView>,
-        backlog: u64,
-        running: bool,
-        session: Option<&SessionWhy>,
-        pace: Option<&PaceView>,
-    ) -> Outlook {
-        let gate = GateView {
-            state: GateState::Open,
-            holds,
-        };
-        outlook(&Facts {
-            tenant: &"acme".parse().unwrap(),
-            gate: &gate,
-            backlog: Count {
-                chunks: backlog,
-                bytes: 0,
-            },
-            dead: Count::default(),
-            session,
-            mismatch: None,
-            pace,
-            running,
-            now: Timestamp::parse("2026-03-01T12:00:00Z").unwrap(),
-        })
-    }
-
-    #[test]
-    fn a_paused_tenant_is_told_how_to_go_on() {
-        let both = vec![hold("throttled", None), hold("operator", None)];
-        assert_eq!(look(both, 5, true).remedy, "worker tenants resume acme");
-    }
-
-    #[test]
-    fn a_throttled_tenant_is_told_when_it_goes_on_and_needs_nobody() {
-        let look = look(
-            vec![hold("throttled", Some("2026-03-01T14:30:00Z"))],
-            5,
-            true,
-        );
-        assert_eq!(look.next, "it goes on at 14:30Z");
-        assert_eq!(look.remedy, "");
-    }
-
-    #[test]
-    fn a_blocked_tenant_is_told_who_tries_next_and_what_to_cure() {
-        let outlook = look(vec![hold("blocked", None)], 5, true);
-        assert_eq!(outlook.next, "the next try is soon, by itself");
-        assert!(outlook.remedy.ends_with("worker tenants resume acme"));
-    }
-
-    #[test]
-    fn where_nobody_works_every_hold_says_so_and_how_to_start() {
-        for (kind, until, then) in [
-            ("blocked", None, "the next one tries at once"),
-            ("outage", None, "the next one tries at once"),
-            (
-                "throttled",
-                Some("2026-03-01T14:30:00Z"),
-                "the next one waits until 14:30Z",
-            ),
-        ] {
-            let outlook = look(vec![hold(kind, until)], 5, false);
-            assert_eq!(
-                outlook.next,
-                format!("nobody delivers now: no worker runs on this store; {then}")
-            );
-            assert!(
-                outlook
-                    .remedy
-                    .ends_with("worker run, or once: worker drain"),
-                "{kind}"
-            );
-        }
-        let blocked = look(vec![hold("blocked", None)], 5, false);
-        assert!(blocked.remedy.starts_with("cure what the reason names"));
-    }
-
-    /// Seen: a session that owed nothing was told to start a worker, and one that waited for a gap that it was being sent.
-    #[test]
-    fn a_session_is_told_what_it_waits_for_itself() {
-        let mut session = SessionWhy {
-            session: "s1".parse().unwrap(),
-            sequence: Some(5),
-            state: None,
-            may_be: Vec::new(),
-            dead: 0,
-            failures: 0,
-            crashes: 0,
-            ready_in_s: 0,
-            gap_wait_s: 90,
-            missing: Some((4, 4)),
-            behind: None,
-            lost: false,
-        };
-        let next = |session: &SessionWhy| look_at(vec![], 5, true, Some(session)).next;
-        let gap = "sequence 4 before it is missing, and waited for, 90 s at most";
-        assert_eq!(next(&session), gap);
-        session.missing = Some((2, 4));
-        let gap = "sequences 2 to 4 before it are missing, and waited for, 90 s at most";
-        assert_eq!(next(&session), gap);
-        session.sequence = None;
-        let nothing = "nothing of this session waits to be delivered";
-        assert_eq!(next(&session), nothing);
-    }
-
-    /// Seen: nothing was left of the budget for 8 s, and it was said to be being sent.
-    #[test]
-    fn a_budget_that_is_used_up_is_told_with_when_it_is_given_again() {
-        let mut pace = PaceView {
-            allowed: Some(300),
-            remaining: Some(0),
-            reset_in_s: Some(41),
-            ..PaceView::default()
-        };
-        let next = |pace: &PaceView| look_paced(vec![], 5, true, None, Some(pace)).next;
-        assert_eq!(
-            next(&pace),
-            "its request budget is used up (0 of 300 left): it goes on in 41 s"
-        );
-        (pace.remaining, pace.in_flight) = (Some(1), 1);
-        assert_eq!(next(&pace), "it is being sent");
-    }
-
-    /// Seen: three of five requests were left for 16 s, nothing was on the wire, and it was said to be being sent.
-    #[test]
-    fn what_waits_for_its_turn_in_the_budget_is_not_said_to_be_being_sent() {
-        let mut pace = PaceView {
-            allowed: Some(5),
-            remaining: Some(3),
-            reset_in_s: Some(16),
-            ..PaceView::default()
-        };
-        let next = |pace: &PaceView| look_paced(vec![], 6, true, None, Some(pace)).next;
-        assert_eq!(next(&pace), "it is paced: 3 of 5 requests left for 16 s");
-        for wire in [(1, Some(16)), (0, Some(0)), (0, None)] {
-            (pace.in_flight, pace.reset_in_s) = wire;
-            assert_eq!(next(&pace), "it is being sent", "{wire:?}");
-        }
-    }
-
-    #[test]
-    fn a_backlog_without_a_worker_is_told_to_start_one() {
-        assert!(look(vec![], 5, false).remedy.contains("worker run"));
-        assert_eq!(look(vec![], 0, false).next, "nothing waits to be delivered");
-    }
-}
+mod tests;

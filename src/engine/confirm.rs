@@ -125,6 +125,7 @@ async fn ask(shared: &Arc<Shared>, lane: usize, chunks: Vec<Confirming>) -> Resu
                 "upload report not had: {}",
                 failure.record.message
             );
+            remember(shared, lane, &chunks[0], &failure.record);
             if failure.record.class == FailureClass::Unauthorized {
                 parts.token.reject(Rejection {
                     generation: token.generation,
@@ -140,6 +141,16 @@ async fn ask(shared: &Arc<Shared>, lane: usize, chunks: Vec<Confirming>) -> Resu
             Err(wait)
         }
     }
+}
+
+/// Nothing else tells an operator why what is stored there stays in the backlog.
+fn remember(shared: &Shared, lane: usize, chunk: &Confirming, record: &FailureRecord) {
+    let message = format!("asking what became of uploads: {}", record.message);
+    let record = FailureRecord {
+        message,
+        ..record.clone()
+    };
+    shared.core().lanes[lane].last_failure = Some((chunk.meta.key.clone(), record));
 }
 
 /// Blocks.

@@ -13,6 +13,7 @@ mod fields;
 mod form;
 mod grants;
 mod keys;
+mod ledger;
 mod md5;
 mod presign;
 mod quota;

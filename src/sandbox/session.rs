@@ -53,6 +53,8 @@ struct Stored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Change {
     pub(super) stored: u64,
+    /// Of payload, of what was stored.
+    pub(super) bytes: u64,
     pub(super) duplicates: u64,
     pub(super) inversions: u64,
     pub(super) late: u64,
@@ -185,6 +187,7 @@ impl Session {
                 continue;
             }
             change.stored += 1;
+            change.bytes += length;
             self.bytes += length;
             self.parts.insert(part.sequence, stored);
             self.sha256 = OnceCell::new();

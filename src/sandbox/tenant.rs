@@ -26,6 +26,8 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counters {
     pub(super) delivered: u64,
+    /// Of payload, stored.
+    pub(super) bytes: u64,
     pub(super) unauthorized: u64,
     pub(super) forbidden: u64,
     pub(super) throttled: u64,
@@ -57,6 +59,7 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn stored(&mut self, change: Change) {
         self.delivered += change.stored;
+        self.bytes += change.bytes;
         self.duplicates_suppressed += change.duplicates;
         self.order_inversions += change.inversions;
         self.late += change.late;
@@ -64,9 +67,10 @@ impl Counters {
         self.after_last += change.after_last;
     }
 
-    pub(super) fn fields(&self) -> [(&'static str, u64); 25] {
+    pub(super) fn fields(&self) -> [(&'static str, u64); 26] {
         [
             ("delivered", self.delivered),
+            ("bytes", self.bytes),
             ("duplicates_suppressed", self.duplicates_suppressed),
             ("order_inversions", self.order_inversions),
             ("late", self.late),
@@ -141,12 +145,14 @@ impl Tenant {
         self.counters.inside_forbidden_window += u64::from(inside);
     }
 
-    /// Notes that an answer with `Retry-After` went out.
+    /// Notes that an answer with `Retry-After` went out. Told again while it holds, the span begins when it was told first:
+    /// whoever comes back at once, again and again, gets no time to hear of it each time.
     pub(super) fn told_to_wait(&mut self, place: Place, now: Duration, seconds: u64) {
         let until = now.saturating_add(Duration::from_secs(seconds));
+        let before = self.forbidden[place as usize].filter(|span| now < span.until);
         self.forbidden[place as usize] = Some(Forbidden {
-            told_at: now,
-            until,
+            told_at: before.map_or(now, |span| span.told_at),
+            until: before.map_or(until, |span| span.until.max(until)),
         });
     }
 
@@ -182,5 +188,26 @@ mod tests {
                 "{place:?} at {millis} ms"
             );
         }
+    }
+    #[test]
+    fn who_comes_back_at_once_again_and_again_is_inside_the_window() {
+        let mut tenant = Tenant::new("acme", "canary".to_owned(), Duration::ZERO);
+        for tenth in 0..10 {
+            let now = Duration::from_millis(60_000 + tenth * 50);
+            tenant.arrived(Place::Deliver, now);
+            tenant.told_to_wait(Place::Deliver, now, 2);
+        }
+        assert_eq!(tenant.counters.inside_forbidden_window, 7);
+    }
+
+    #[test]
+    fn a_shorter_wait_told_later_does_not_open_the_window() {
+        let mut tenant = Tenant::new("acme", "canary".to_owned(), Duration::ZERO);
+        let at = |seconds: u64| Duration::from_secs(60 + seconds);
+        tenant.told_to_wait(Place::Deliver, at(0), 10);
+        tenant.told_to_wait(Place::Deliver, at(1), 1);
+        tenant.arrived(Place::Deliver, at(5));
+        tenant.arrived(Place::Deliver, at(10));
+        assert_eq!(tenant.counters.inside_forbidden_window, 1);
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::grants::Given;
 use super::keys;
@@ -297,38 +297,6 @@ impl World {
         Ok(self.tenants[name].settings.view())
     }
 
-    /// Everything that was stored and counted, in the shape that scripts rely on.
-    pub(super) fn ledger(&self) -> io::Result<Value> {
-        let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut add = |counters: &Counters| {
-            for (name, count) in counters.fields() {
-                let total = totals.entry(name).or_default();
-                *total = count.saturating_add(*total);
-            }
-        };
-        add(&self.strangers);
-        let mut tenants = Map::new();
-        let mut gaps = 0;
-        for (name, tenant) in &self.tenants {
-            add(&tenant.counters);
-            gaps = tenant.gaps().saturating_add(gaps);
-            let mut entry = Map::new();
-            entry.insert("sessions".to_owned(), self.sessions(tenant)?);
-            entry.insert("gaps".to_owned(), json!(tenant.gaps()));
-            for (name, count) in tenant.counters.fields() {
-                entry.insert(name.to_owned(), json!(count));
-            }
-            tenants.insert(name.clone(), Value::Object(entry));
-        }
-        let mut ledger = Map::new();
-        ledger.insert("tenants".to_owned(), Value::Object(tenants));
-        ledger.insert("gaps".to_owned(), json!(gaps));
-        for (name, count) in totals {
-            ledger.insert(name.to_owned(), json!(count));
-        }
-        Ok(Value::Object(ledger))
-    }
-
     /// A session's payloads in sequence order; `None` if there is no such session, or one of several hosts and none named.
     pub(super) fn assemble(
         &self,
@@ -347,26 +315,6 @@ impl World {
             .next()
             .is_none()
             .then(|| session.assemble(&self.spool))
-    }
-
-    /// A tenant's sessions by id; an id that several hosts use stands as `host/id`.
-    fn sessions(&self, tenant: &Tenant) -> io::Result<Value> {
-        let mut sessions = Map::new();
-        for ((host, id), session) in &tenant.sessions {
-            let shared = tenant
-                .sessions
-                .keys()
-                .filter(|(_, other)| other == id)
-                .count()
-                > 1;
-            let name = if shared {
-                format!("{host}/{id}")
-            } else {
-                id.clone()
-            };
-            sessions.insert(name, session.entry(host, &self.spool)?);
-        }
-        Ok(Value::Object(sessions))
     }
 }
 

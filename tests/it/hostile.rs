@@ -11,6 +11,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::support::{Process, Site, wait_for};
 
+mod questions;
+
 /// What a server does with a connection; it counts what it got rid of.
 type Play = fn(&mut TcpStream, &AtomicU64) -> io::Result<()>;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Rig, body, body_of, sha256};
 
@@ -232,4 +232,52 @@ async fn a_second_request_under_a_key_that_is_being_worked_on_is_told_so() {
         .await
         .unwrap();
     assert_eq!(first.unwrap().unwrap().status(), 201);
+}
+
+#[tokio::test]
+async fn the_ledger_tells_each_tenants_bytes_and_how_evenly_they_fell() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.ledger().await["fairness"], Value::Null);
+    let acme = rig.token("acme").await;
+    rig.deliver(&acme, &body(0, &[b"abc", b"def"])).await;
+    // A part that was there before adds nothing.
+    rig.deliver(&acme, &body(0, &[b"abc"])).await;
+    let ledger = rig.ledger().await;
+    assert_eq!(ledger["tenants"]["acme"]["bytes"], 6);
+    assert_eq!(ledger["fairness"], 1.0);
+    // Whoever asked for a token and got nothing through counts as much.
+    let globex = rig.token("globex").await;
+    assert_eq!(rig.ledger().await["fairness"], 0.5);
+    let theirs = body_of("globex", "s1", 0, &[b"abcdef"]);
+    rig.deliver(&globex, &theirs).await;
+    let ledger = rig.ledger().await;
+    assert_eq!(ledger["bytes"], 12);
+    assert_eq!(ledger["fairness"], 1.0);
+}
+
+#[tokio::test]
+async fn a_request_before_its_retry_after_is_over_is_counted_by_tenant() {
+    let rig = Rig::new().await;
+    rig.change(
+        "acme",
+        json!({"quota": {"requests": 1, "window_ms": 600_000}}),
+    )
+    .await;
+    let token = rig.token("acme").await;
+    rig.deliver(&token, &body(0, &[b"a"])).await;
+    // From the first refusal on; those of the first 100 ms were under way.
+    let mut asked = 0;
+    let inside = loop {
+        let seen = rig.deliver(&token, &body(1, &[b"b"])).await;
+        assert_eq!(seen.status, 429);
+        asked += 1;
+        assert!(asked < 5000, "none is counted");
+        let ledger = rig.ledger().await;
+        let inside = ledger["tenants"]["acme"]["inside_forbidden_window"].as_u64();
+        if let Some(inside) = inside.filter(|inside| *inside > 0) {
+            assert_eq!(ledger["tenants"]["globex"]["inside_forbidden_window"], 0);
+            break inside;
+        }
+    };
+    assert_eq!(inside, 1, "after {asked}");
 }
