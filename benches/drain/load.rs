@@ -36,6 +36,38 @@ pub struct Load {
     pub chunks: usize,
     /// The server reads bodies only once so many have begun.
     pub gather: usize,
+    /// They take their chunks in turn.
+    pub sessions: usize,
+    /// They take their sessions in turn.
+    pub tenants: usize,
+}
+
+impl Load {
+    /// Of 64 sessions of one tenant.
+    pub fn of(transport: Transport, chunk: usize, chunks: usize) -> Self {
+        Self {
+            transport,
+            chunk,
+            chunks,
+            gather: 1,
+            sessions: SESSIONS,
+            tenants: 1,
+        }
+    }
+
+    pub fn new_chunk(&self, n: usize) -> NewChunk {
+        let session = n % self.sessions;
+        NewChunk {
+            tenant: tenant_of(session % self.tenants).parse().expect("a name"),
+            session: format!("s{session}").parse().expect("a name"),
+            sequence: SequenceChoice::Exactly((n / self.sessions) as u64),
+            started_at: Timestamp(0),
+            duration_ms: DURATION_MS,
+            media_type: MEDIA_TYPE.into(),
+            last: false,
+            length: Some(self.chunk as u64),
+        }
+    }
 }
 
 /// The same bytes for every chunk, of which none is held in memory.
@@ -65,15 +97,9 @@ pub fn session_of(n: usize) -> String {
     format!("s{}", n % SESSIONS)
 }
 
-pub fn new_chunk(n: usize, bytes: usize) -> NewChunk {
-    NewChunk {
-        tenant: TENANT.parse().expect("a name"),
-        session: session_of(n).parse().expect("a name"),
-        sequence: SequenceChoice::Exactly((n / SESSIONS) as u64),
-        started_at: Timestamp(0),
-        duration_ms: DURATION_MS,
-        media_type: MEDIA_TYPE.into(),
-        last: false,
-        length: Some(bytes as u64),
+pub fn tenant_of(n: usize) -> String {
+    match n {
+        0 => TENANT.to_owned(),
+        later => format!("t{later}"),
     }
 }

@@ -7,11 +7,12 @@
 //! written, so that its payloads come from the page cache.
 //!
 //! Wanted: at least 0.80 of the limit at 256 KiB and 1 MiB, for json and binary; a peak RSS under 64 MiB with 16 chunks of
-//! 8 MiB under way at once (the server reads on only when it has 16) and with one chunk of 1 GiB.
+//! 8 MiB under way at once (the server reads on only when it has 16) and with one chunk of 1 GiB; with the chunks of
+//! 12,000 sessions of six tenants no more than that either.
 //!
 //! `cargo bench --bench drain`; `REELAY_BENCH_DIR` names the directory, else a temporary one; `REELAY_BENCH_PAIRS` the pairs
 //! (9); `REELAY_BENCH_MIB` what is drained each time (512; the limit needs 4/3 of it in memory); `REELAY_BENCH_KIB`
-//! one size of chunk; `REELAY_BENCH_TRANSPORT` one of `json`, `binary`; `REELAY_BENCH_ONLY` one of `rate`, `memory`.
+//! one size of chunk; `REELAY_BENCH_TRANSPORT` one of `json`, `binary`; `REELAY_BENCH_ONLY` one of `rate`, `memory`, `sessions`.
 
 mod limit;
 mod load;
@@ -30,7 +31,7 @@ use reelay::clock::SystemClock;
 use reelay::sabotage::Sabotaged;
 use reelay::store::{Settings, Store};
 
-use load::{HOST, IN_FLIGHT, Load, Pattern, TENANT, Transport, new_chunk};
+use load::{HOST, IN_FLIGHT, Load, Pattern, Transport, tenant_of};
 use process::{Running, cpu_seconds, peak_mib};
 
 /// How often a process under measurement is looked at.
@@ -69,6 +70,9 @@ fn main() {
     if wanted("memory") {
         measure_memory(&transports, total);
     }
+    if wanted("sessions") {
+        measure_sessions(&transports);
+    }
 }
 
 fn measure_rates(transports: &[Transport], total: usize) {
@@ -92,12 +96,7 @@ fn measure_rates(transports: &[Transport], total: usize) {
             if only.is_some_and(|only| only != kib) {
                 continue;
             }
-            let load = Load {
-                transport: *transport,
-                chunk: kib << 10,
-                chunks: total / (kib << 10),
-                gather: 1,
-            };
+            let load = Load::of(*transport, kib << 10, total / (kib << 10));
             measure_rate(load, pairs);
         }
     }
@@ -135,11 +134,10 @@ fn measure_memory(transports: &[Transport], total: usize) {
     println!("\npeak RSS of a draining worker");
     for transport in transports {
         for (mib, gather) in [(8, IN_FLIGHT), (1024, 1)] {
+            let chunks = if gather == 1 { 1 } else { (total >> 20) / mib };
             let load = Load {
-                transport: *transport,
-                chunk: mib << 20,
-                chunks: if gather == 1 { 1 } else { (total >> 20) / mib },
                 gather,
+                ..Load::of(*transport, mib << 20, chunks)
             };
             let run = Place::filled(load).drain();
             println!(
@@ -150,6 +148,29 @@ fn measure_memory(transports: &[Transport], total: usize) {
                 run.peak_mib,
                 run.rate,
                 run.cpu
+            );
+        }
+    }
+}
+
+/// The recordings of six organisations with 2,000 sessions each, beside as many chunks of 64 sessions.
+fn measure_sessions(transports: &[Transport]) {
+    const CHUNKS: usize = 60_000;
+    println!("\npeak RSS of a worker that drains {CHUNKS} chunks of 16 KiB");
+    for transport in transports {
+        for (sessions, tenants) in [(64, 1), (12_000, 6)] {
+            let load = Load {
+                sessions,
+                tenants,
+                ..Load::of(*transport, 16 << 10, CHUNKS)
+            };
+            let run = Place::filled(load).drain();
+            println!(
+                "{:>9} {sessions:>6} sessions of {tenants} tenants, {:>2} at once: {:>4.0} MiB ({:.0} chunks/s)",
+                transport.word(),
+                run.in_flight,
+                run.peak_mib,
+                run.rate * 1e6 / load.chunk as f64,
             );
         }
     }
@@ -184,7 +205,9 @@ impl Place {
             min_free_bytes: 0,
             max_chunk_bytes: 1 << 30,
             remember: Duration::from_secs(86_400),
-            tenants: vec![TENANT.parse().expect("a name")],
+            tenants: (0..load.tenants)
+                .map(|n| tenant_of(n).parse().expect("a name"))
+                .collect(),
             host: HOST.parse().expect("a name"),
             sabotaged: Sabotaged::NONE,
         };
@@ -196,7 +219,7 @@ impl Place {
                 scope.spawn(move || {
                     for n in (producer..load.chunks).step_by(IN_FLIGHT) {
                         store
-                            .enqueue(new_chunk(n, load.chunk), &mut Pattern::of(load.chunk))
+                            .enqueue(load.new_chunk(n), &mut Pattern::of(load.chunk))
                             .expect("accepted");
                     }
                 });
@@ -240,14 +263,18 @@ impl Place {
     fn drain(&self) -> Run {
         let server = self.server();
         let config = self.dir.path().join("worker.toml");
-        let text = format!(
-            "[store]\npath = \"store\"\n[host]\nname = \"bench\"\n[pool]\nworkers = {IN_FLIGHT}\n\
-             [tenants.acme]\napi_url = \"http://127.0.0.1:{}\"\ntransport = \"{}\"\nreceipt = \"status\"\n\
-             [tenants.acme.auth]\ngrant = \"static\"\ntoken_file = \"acme.token\"\n\
-             [tenants.acme.delivery]\nconcurrency = {IN_FLIGHT}\ngroup = \"off\"\n",
-            server.port,
-            self.load.transport.word(),
+        let mut text = format!(
+            "[store]\npath = \"store\"\n[host]\nname = \"bench\"\n[pool]\nworkers = {IN_FLIGHT}\n"
         );
+        for tenant in (0..self.load.tenants).map(tenant_of) {
+            text.push_str(&format!(
+                "[tenants.{tenant}]\napi_url = \"http://127.0.0.1:{}\"\ntransport = \"{}\"\nreceipt = \"status\"\n\
+                 [tenants.{tenant}.auth]\ngrant = \"static\"\ntoken_file = \"acme.token\"\n\
+                 [tenants.{tenant}.delivery]\nconcurrency = {IN_FLIGHT}\ngroup = \"off\"\n",
+                server.port,
+                self.load.transport.word(),
+            ));
+        }
         fs::write(&config, text).expect("a configuration");
         let mut token = fs::File::options();
         let token = token.write(true).create(true).truncate(true).mode(0o600);
