@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Instant};
 use crate::control::words;
-use crate::model::{GapWaitView, GateState, Snapshot, TenantId, TenantView, Timestamp};
+use crate::model::{GapWaitView, GateState, Snapshot, TenantId, TenantView, Timestamp, sequences};
 
 use super::desk::Desk;
 use super::out::Out;
@@ -152,12 +152,9 @@ fn wait_line(tenant: &str, wait: &GapWaitView, now: Timestamp) -> String {
 }
 
 fn wait_words(tenant: &str, wait: &GapWaitView, now: Timestamp) -> String {
-    let sequences = match (wait.first, wait.last) {
-        (first, last) if first == last => format!("sequence {first}"),
-        (first, last) => format!("sequences {first} to {last}"),
-    };
     format!(
-        "{tenant} waits for {sequences} of session {} until {}",
+        "{tenant} waits for {} of session {} until {}",
+        sequences(wait.first, wait.last),
         wait.session,
         words::moment_of(&wait.until, now)
     )

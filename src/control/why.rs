@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{ChunkState, Count, GateView, HoldView, PaceView, TenantId, Timestamp};
+use crate::model::{
+    ChunkState, Count, GateView, HoldView, PaceView, TenantId, Timestamp, sequences,
+};
 
 use super::wire::{Mismatch, SessionWhy};
 use super::words;
@@ -102,8 +104,10 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         if session.gap_wait_s > 0 {
             let wait = words::span(Duration::from_secs(session.gap_wait_s));
             let what = match session.missing {
-                Some((first, last)) if first == last => format!("sequence {first} before it is"),
-                Some((first, last)) => format!("sequences {first} to {last} before it are"),
+                Some((first, last)) => {
+                    let are = if first == last { "is" } else { "are" };
+                    format!("{} before it {are}", sequences(first, last))
+                }
                 // A holder of before tells only how long.
                 None => "a sequence before it is".to_owned(),
             };

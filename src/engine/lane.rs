@@ -12,7 +12,7 @@ use super::hold::{Hold, HoldKind};
 use super::limit::Limit;
 use super::pace::Domain;
 use super::rate::Rate;
-use super::session::{Missing, OnDead, Place, Rules, Session, Wait, Work};
+use super::session::{GapWait, OnDead, Place, Rules, Session, Wait, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
 use crate::model::{ChunkKey, Count, FailureRecord, Route, SessionId, TenantId, Timestamp};
@@ -319,16 +319,16 @@ impl Lane {
     }
 
     /// The missing sequences that keep it longest, with their session, and how many sessions wait so.
-    pub fn longest_gap(&self) -> Option<(&SessionId, Missing, u64)> {
+    pub fn longest_gap(&self) -> Option<(&SessionId, GapWait, u64)> {
         let mut count = 0;
         let waits = self.sessions.iter().filter_map(|(id, session)| {
             let waits = matches!(session.placed, Some(Place::Waiting(_, Wait::Gap)));
-            let missing = session.work.as_ref()?.missing.filter(|_| waits)?;
+            let wait = session.work.as_ref()?.gap_wait.filter(|_| waits)?;
             count += 1;
-            Some((id, missing))
+            Some((id, wait))
         });
-        let (id, missing) = waits.max_by_key(|(id, it)| (it.until, *id))?;
-        Some((id, missing, count))
+        let (id, wait) = waits.max_by_key(|(id, it)| (it.until, *id))?;
+        Some((id, wait, count))
     }
 
     /// When something here changes by itself; `None` if only an event can change it.

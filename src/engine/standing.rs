@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::gate::Passage;
 use super::hold::{Hold, HoldKind};
 use super::lane::Lane;
-use super::session::{Missing, Place, Session, Wait};
+use super::session::{GapWait, Place, Session, Wait};
 use crate::auth::{CredentialHold, CredentialHoldKind};
 use crate::clock::Instant;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, sequences};
 
 /// How a drain, or a tenant's part of it, ended; the worse, the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,12 +112,10 @@ pub fn out_of_time(lane: &Lane) -> Reason {
     Reason {
         outcome: DrainOutcome::Deadline,
         words: match gap {
-            Some((id, missing, _)) if missing.first == missing.last => {
-                let first = missing.first;
-                format!("sequence {first} of session {id} is missing, and waited for")
-            }
-            Some((id, Missing { first, last, .. }, _)) => {
-                format!("sequences {first} to {last} of session {id} are missing, and waited for")
+            Some((id, GapWait { first, last, .. }, _)) => {
+                let are = if first == last { "is" } else { "are" };
+                let what = sequences(first, last);
+                format!("{what} of session {id} {are} missing, and waited for")
             }
             None => "out of time".to_owned(),
         },

@@ -66,6 +66,15 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
+/// `sequence 4`, or `sequences 4 to 6`.
+pub fn sequences(first: u64, last: u64) -> String {
+    if first == last {
+        format!("sequence {first}")
+    } else {
+        format!("sequences {first} to {last}")
+    }
+}
+
 /// Why a sequence was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

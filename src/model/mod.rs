@@ -10,7 +10,7 @@ mod snapshot;
 mod time;
 mod token;
 
-pub use chunk::{ChunkKey, ChunkMeta, Gap, GapReason};
+pub use chunk::{ChunkKey, ChunkMeta, Gap, GapReason, sequences};
 pub use digest::{Digest, DigestParseError};
 pub use failure::{DeadReason, FailureClass, FailureRecord, Missing, Route};
 pub use ids::{HostName, IdError, RecordingId, SessionId, SessionKey, TenantId};

@@ -1,6 +1,7 @@
 //! Single faults with a name: what a producer is told, and what goes on all the same.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Barrier};
 
@@ -470,6 +471,16 @@ fn a_chunk_that_was_damaged_while_the_store_was_closed_keeps_its_name_and_can_be
     );
 }
 
+/// The segment is gone, or has lost both its headers.
+fn lose(segment: &Path, removed: bool) {
+    if removed {
+        std::fs::remove_file(segment).unwrap();
+    } else {
+        let file = std::fs::File::options().write(true).open(segment).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 * 4096], 0).unwrap();
+    }
+}
+
 /// They were answered as known and delivered once, whereupon a producer removes its file.
 #[test]
 fn chunks_of_a_segment_that_is_gone_are_named_and_taken_again_and_what_was_delivered_stays_so() {
@@ -490,12 +501,7 @@ fn chunks_of_a_segment_that_is_gone_are_named_and_taken_again_and_what_was_deliv
             .path
             .clone();
         store.close().unwrap();
-        if removed {
-            std::fs::remove_file(&path).unwrap();
-        } else {
-            let file = std::fs::File::options().write(true).open(&path).unwrap();
-            std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 * 4096], 0).unwrap();
-        }
+        lose(&path, removed);
         let store = fixture.open();
         let report = store.fsck().unwrap();
         let named: Vec<_> = report.damaged.iter().filter_map(|it| it.sequence).collect();
@@ -562,12 +568,7 @@ fn a_dead_letter_whose_segment_is_gone_is_named_and_taken_again_and_no_other_chu
         let path = slot.segment.path.clone();
         drop(slot);
         store.close().unwrap();
-        if removed {
-            std::fs::remove_file(&path).unwrap();
-        } else {
-            let file = std::fs::File::options().write(true).open(&path).unwrap();
-            std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 * 4096], 0).unwrap();
-        }
+        lose(&path, removed);
         let store = fixture.open();
         let report = store.fsck().unwrap();
         let named: Vec<_> = report.damaged.iter().filter_map(|it| it.sequence).collect();
