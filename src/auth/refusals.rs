@@ -1,6 +1,7 @@
 //! What the platform's 401s prove, purely. One session's refusals say nothing of the others; a token that
-//! has worked and stops working has merely ended; only a fresh token that two sessions, or the only one,
-//! cannot use is evidence against the slot.
+//! has worked and stops working has merely ended, and one that was never used may have ended unseen, with all that were
+//! given before it. Only a token that was asked for after a refusal, and that two sessions, or the only one, cannot use
+//! is evidence against the slot: whatever ended its predecessors did not end it.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,8 @@ pub struct Refused<'a> {
     pub generation: Generation,
     /// Some delivery used this generation.
     pub proven: bool,
+    /// It was asked for when a refusal was known already, or there is no other token to ask for.
+    pub since_refusal: bool,
     /// The generation was minted as the probe of a block.
     pub on_trial: bool,
     pub seen: Circumstance,
@@ -49,8 +52,10 @@ struct Strikes {
 #[derive(Debug, Default)]
 pub struct Refusals {
     strikes: BTreeMap<SessionKey, Strikes>,
-    /// The first session that a fresh generation was refused for; a second one is proof enough.
+    /// The first session that a generation which is evidence was refused for; a second one is proof enough.
     witness: Option<SessionKey>,
+    /// No delivery with the newest generation has come since the last refusal.
+    unanswered: bool,
     barren: u32,
     last_barren: Option<Generation>,
 }
@@ -61,8 +66,10 @@ impl Refusals {
             self.last_barren = Some(refused.generation);
             self.barren = self.barren.saturating_add(1);
         }
-        let ended =
-            refused.seen != Circumstance::Fresh && (refused.proven || self.barren < BARREN_MAX);
+        self.unanswered = true;
+        let excused = refused.proven || self.barren < BARREN_MAX;
+        let informed = refused.since_refusal || refused.on_trial;
+        let ended = excused && (refused.seen != Circumstance::Fresh || !informed);
         if ended && refused.seen == Circumstance::Expired {
             return Finding::Mint;
         }
@@ -88,7 +95,13 @@ impl Refusals {
     /// A delivery succeeded with the newest generation.
     pub fn prove(&mut self) {
         self.witness = None;
+        self.unanswered = false;
         self.barren = 0;
+    }
+
+    /// A token that is asked for now is asked for after a refusal.
+    pub fn are_unanswered(&self) -> bool {
+        self.unanswered
     }
 
     /// An operator says that the cause is cured.

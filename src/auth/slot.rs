@@ -44,6 +44,8 @@ pub struct SlotState {
     /// The next token request is not before this.
     earliest: Instant,
     last_mint_at: Option<Instant>,
+    /// The newest token request was begun when a refusal was known.
+    asked_since_refusal: bool,
 }
 
 impl SlotState {
@@ -59,6 +61,7 @@ impl SlotState {
             flights: 0,
             earliest: at.now.saturating_add(spread),
             last_mint_at: None,
+            asked_since_refusal: false,
         }
     }
 
@@ -129,6 +132,7 @@ impl SlotState {
             scopes: minted.scopes,
             claims: minted.claims,
             proven: false,
+            since_refusal: self.asked_since_refusal,
             ended_after,
         });
         self.trouble
@@ -199,6 +203,8 @@ impl SlotState {
                 only_session: rejection.only_session,
                 generation: rejection.generation,
                 proven: issue.proven,
+                // Where every request gives the same token, waiting for a younger one proves nothing.
+                since_refusal: issue.since_refusal || self.rules.is_static,
                 on_trial: self
                     .trouble
                     .as_ref()
@@ -348,6 +354,7 @@ impl SlotState {
 
     fn begin(&mut self, now: Instant) -> Mint {
         self.flights += 1;
+        self.asked_since_refusal = self.refusals.are_unanswered();
         let spacing = SPACING.interval(self.refusals.barren().saturating_add(1));
         let spaced = self
             .last_mint_at

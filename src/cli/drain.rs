@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::control::answer::snapshot;
 use crate::control::client::Client;
 use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, Reply, Request};
-use crate::control::{Access, Code, Reach, Refusal, words};
-use crate::model::{GateState, Snapshot, TenantId};
+use crate::control::{Access, Code, Reach, Refusal};
+use crate::model::{PAUSED, Snapshot, TenantId};
 use crate::service::drain as service;
-use crate::service::hold::Held;
+use crate::service::hold::{Held, Watch};
 
 use super::desk::{Desk, odd, span};
-use super::progress::Progress;
+use super::meter::Meter;
 use super::run::check_secrets;
 use super::stop::Stop;
 use super::{exit, render};
@@ -35,6 +36,8 @@ pub struct Args {
 
 /// Between two looks at another process's numbers.
 const LOOK: Duration = Duration::from_millis(500);
+/// Where no line moves, the numbers are looked at once in so many looks: they cost the holder something.
+const PLAIN_LOOKS: u32 = 4;
 /// A drain can change hands this often; more is a quarrel between services.
 const HOLDERS: usize = 8;
 
@@ -59,7 +62,7 @@ pub fn run(args: Args, desk: &Desk) -> Result<u8, Stop> {
         let table = render::drain_table(&report, now);
         format!("{table}\n{}", render::drain_line(&report, now))
     });
-    desk.out.next(next(&report));
+    desk.out.next(&next(&report));
     Ok(exit_code(&report))
 }
 
@@ -72,26 +75,41 @@ fn exit_code(report: &DrainReport) -> u8 {
     exit::strongest(of_tenants.chain([exit::of_drain(report.outcome)]))
 }
 
-fn next(report: &DrainReport) -> &'static str {
-    match report.outcome {
+fn next(report: &DrainReport) -> String {
+    let next = match report.outcome {
+        DrainOutcome::Blocked if let Some(tenant) = all_paused(report) => {
+            return format!("worker tenants resume {tenant}");
+        }
         DrainOutcome::DeadLeft if report.tenants.values().all(|part| part.dead == 0) => {
             "worker fsck"
         }
         DrainOutcome::DeadLeft => "worker dead list",
         DrainOutcome::Blocked | DrainOutcome::Unreachable => "worker check --online",
         _ => "worker --stats",
-    }
+    };
+    next.to_owned()
+}
+
+/// The first of the tenants that are blocked, if every one of them is merely paused.
+fn all_paused(report: &DrainReport) -> Option<&str> {
+    let blocked = report.tenants.iter();
+    let mut blocked = blocked.filter(|(_, part)| part.outcome == DrainOutcome::Blocked);
+    let first = blocked.clone().next()?.0;
+    blocked
+        .all(|(_, part)| part.reason == PAUSED)
+        .then_some(first.as_str())
 }
 
 fn drain(reach: &Reach, mut spec: DrainSpec, desk: &Desk) -> Result<DrainReport, Stop> {
     let start = desk.clock.now();
     let whole = spec.timeout;
     let mut before: Option<DrainReport> = None;
+    let meter = Meter::new(desk, spec.tenant.clone());
     for _ in 0..HOLDERS {
         spec.timeout = whole.map(|whole| whole.saturating_sub(desk.clock.now().since(start)));
         let report = match reach.reach()? {
-            Access::Open(holder) => own(*holder, spec.clone(), desk)?,
-            Access::Asked(client, _) => match asked(reach, &client, spec.clone(), desk) {
+            Access::Open(holder) => own(*holder, spec.clone(), (desk, &meter))?,
+            Access::Asked(client, _) => match asked(reach, &client, spec.clone(), (desk, &meter)) {
                 Err(refusal) if refusal.code == Code::Closing => continue,
                 report => report?,
             },
@@ -110,12 +128,27 @@ fn drain(reach: &Reach, mut spec: DrainSpec, desk: &Desk) -> Result<DrainReport,
     before.ok_or_else(|| Stop::new(Code::Held, "the store changed hands too often; run again"))
 }
 
-fn own(holder: crate::control::Holder, spec: DrainSpec, desk: &Desk) -> Result<DrainReport, Stop> {
-    let progress = Progress::of_chunks(desk.out, 0);
-    let meter = Meter::default();
-    let watch = |snapshot: &Snapshot| meter.show(snapshot, &progress);
-    let shown = desk.out.shows_progress();
-    let held = service::drain(holder, spec, shown.then_some(&watch))?;
+/// How many looks go by from one question for the numbers to the next.
+fn looks(desk: &Desk) -> u32 {
+    match desk.out.shows_progress() {
+        true => 1,
+        false => PLAIN_LOOKS,
+    }
+}
+
+fn own(
+    holder: crate::control::Holder,
+    spec: DrainSpec,
+    (desk, meter): (&Desk, &Meter),
+) -> Result<DrainReport, Stop> {
+    // What is delivered before the first look counts too.
+    if desk.out.shows_remarks() {
+        meter.show(&snapshot(&holder));
+    }
+    let tell = |snapshot: &Snapshot| meter.show(snapshot);
+    let looks = looks(desk);
+    let watch = Watch { tell: &tell, looks };
+    let held = service::drain(holder, spec, desk.out.shows_remarks().then_some(watch))?;
     match held {
         Held::Done(report) => Ok(report),
         Held::Signalled => Err(Stop::new(Code::Closing, "drain interrupted; run again")),
@@ -128,18 +161,19 @@ fn asked(
     reach: &Reach,
     client: &Client,
     spec: DrainSpec,
-    desk: &Desk,
+    (desk, meter): (&Desk, &Meter),
 ) -> Result<DrainReport, Refusal> {
-    let progress = Progress::of_chunks(desk.out, 0);
     let done = Arc::new(AtomicBool::new(false));
+    let looks = looks(desk);
     let reply = std::thread::scope(|scope| {
         let watched = desk
             .out
-            .shows_progress()
-            .then(|| scope.spawn(|| watch(&reach.config.store.path, &done, &progress)));
+            .shows_remarks()
+            .then(|| scope.spawn(|| watch(&reach.config.store.path, &done, meter, looks)));
         let reply = client.ask(&Request::Drain(spec));
         done.store(true, Ordering::Relaxed);
         if let Some(watched) = watched {
+            watched.thread().unpark();
             watched.join().expect("watching does not panic");
         }
         reply
@@ -150,46 +184,15 @@ fn asked(
     }
 }
 
-fn watch(store: &std::path::Path, done: &AtomicBool, progress: &Progress) {
+fn watch(store: &std::path::Path, done: &AtomicBool, meter: &Meter, looks: u32) {
     let Ok(client) = Client::of_store(store) else {
         return;
     };
-    let meter = Meter::default();
     while !done.load(Ordering::Relaxed) {
         if let Ok(Reply::Stats(snapshot)) = client.ask(&Request::Stats {}) {
-            meter.show(&snapshot, progress);
+            meter.show(&snapshot);
         }
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// Turns numbers of the whole store into "so many of so many" of this drain.
-#[derive(Default)]
-struct Meter {
-    delivered_before: std::sync::OnceLock<u64>,
-}
-
-impl Meter {
-    fn show(&self, snapshot: &Snapshot, progress: &Progress) {
-        let delivered = snapshot.total.delivered.chunks;
-        let before = *self.delivered_before.get_or_init(|| delivered);
-        let done = delivered.saturating_sub(before);
-        let left = snapshot.total.backlog().chunks;
-        let waits: Vec<_> = snapshot
-            .tenants
-            .iter()
-            .filter(|(_, view)| view.gate.state != GateState::Open)
-            .map(|(tenant, _)| tenant.as_str())
-            .collect();
-        let message = if waits.is_empty() {
-            String::new()
-        } else {
-            format!(
-                "{} held: {}",
-                words::count(waits.len() as u64),
-                waits.join(", ")
-            )
-        };
-        progress.set(done, done + left, message);
+        // Woken early where the drain is over.
+        std::thread::park_timeout(LOOK * looks);
     }
 }

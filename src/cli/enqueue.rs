@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     session: SessionId,
     /// The first file's number; the next ones count up. Makes the command safe to repeat
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     sequence: Option<u64>,
     /// When the first file's recording began, with its UTC offset [default: from the file's time]
     #[arg(long, value_name = "RFC3339")]

@@ -13,6 +13,7 @@ pub mod exit;
 mod fsck;
 mod init;
 mod man;
+mod meter;
 mod out;
 mod payload;
 mod progress;

@@ -46,6 +46,11 @@ impl Out {
         }
     }
 
+    /// Whether a remark has a reader.
+    pub fn shows_remarks(&self) -> bool {
+        !self.quiet
+    }
+
     /// Whether a moving progress line has a reader.
     pub fn shows_progress(&self) -> bool {
         !self.quiet && !self.json && std::io::stderr().is_terminal()

@@ -51,18 +51,22 @@ pub struct Payload {
 pub fn open(path: &Path) -> Result<Payload, Refusal> {
     let shown = path.display();
     let bad = |error: io::Error| Refusal::new(Code::BadInput, format!("{shown}: {error}"));
-    let no_file = || {
-        let message = format!("{shown} is not a regular file; pipe it in and give - instead");
-        Refusal::new(Code::BadInput, message)
+    let no_file = |about: &Metadata| {
+        let what = match about.is_dir() {
+            true => "is a directory; name the files in it",
+            false => "is not a regular file; pipe it in and give - instead",
+        };
+        Refusal::new(Code::BadInput, format!("{shown} {what}"))
     };
     // Before it is opened: opening a named pipe waits for whoever writes into it.
-    if !std::fs::metadata(path).map_err(bad)?.is_file() {
-        return Err(no_file());
+    let about = std::fs::metadata(path).map_err(bad)?;
+    if !about.is_file() {
+        return Err(no_file(&about));
     }
     let file = File::open(path).map_err(bad)?;
     let about = file.metadata().map_err(bad)?;
     if !about.is_file() {
-        return Err(no_file());
+        return Err(no_file(&about));
     }
     if about.len() == 0 {
         return Err(Refusal::new(

@@ -1,4 +1,4 @@
-//! Progress with rate and time left, on a terminal only.
+//! Progress with rate and time left as a moving line, on a terminal only.
 
 use std::time::Duration;
 

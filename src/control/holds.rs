@@ -1,7 +1,7 @@
 //! Holds as the store keeps them, read back into what is shown: what a lane's gate is when no engine runs.
 
 use crate::engine::stored_hold_view;
-use crate::model::{GateState, GateView, HoldView, TenantId, Timestamp};
+use crate::model::{GateState, GateView, HoldView, PAUSED, TenantId, Timestamp};
 use crate::store::{HoldKey, StoredHold};
 
 /// The name of the hold that `worker tenants pause` sets: kind and route, as the engine spells them.
@@ -19,7 +19,7 @@ pub fn operator_hold(tenant: &TenantId, now: Timestamp) -> StoredHold {
     StoredHold {
         key: operator_key(tenant),
         set_at: now,
-        reason: "paused by an operator".to_owned(),
+        reason: PAUSED.to_owned(),
         left: None,
     }
 }

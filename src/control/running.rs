@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::model::{ChunkKey, FailureRecord, GateView, PaceView, TenantId, TokenView, WorkersView};
+use crate::model::{
+    ChunkKey, FailureRecord, GapWaitView, GateView, PaceView, TenantId, TokenView, WorkersView,
+};
 use crate::store::{StoreError, StoreView};
 
 use super::trend::Trend;
@@ -19,6 +21,7 @@ pub struct Lane {
     pub gate: GateView,
     pub token: Option<TokenView>,
     pub pace: Option<PaceView>,
+    pub gap_wait: Option<GapWaitView>,
     pub last_delivery_s: Option<u64>,
     /// `None` where no engine runs.
     pub retries_used: Option<u64>,

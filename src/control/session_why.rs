@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ChunkKey, ChunkState, FailureRecord, GapReason, SessionKey};
+use crate::model::{ChunkKey, ChunkState, FailureRecord, Gap, GapReason, SessionKey};
 use crate::store::{Head, SessionFilter, SessionSummary};
 
 use super::letters;
@@ -43,9 +43,12 @@ pub fn find(
         crashes: 0,
         ready_in_s: 0,
         gap_wait_s: 0,
+        missing: None,
         behind: None,
+        lost: false,
     };
     let Some(sequence) = about.sequence else {
+        about.lost = summary.is_some_and(|summary| summary.lost > 0);
         let last = letters.first().and_then(|letter| letter.history.last());
         return Ok((about, last.cloned()));
     };
@@ -60,7 +63,10 @@ pub fn find(
             about.failures = head.failures;
             about.crashes = head.crashes;
             about.ready_in_s = head.ready_in.as_secs();
-            about.gap_wait_s = gap_wait(holder, session, &head).as_secs();
+            if let Some((missing, wait)) = gap_wait(holder, session, &head) {
+                about.gap_wait_s = wait.as_secs();
+                about.missing = Some((missing.first, missing.last));
+            }
         }
         head => stand(
             holder,
@@ -102,26 +108,24 @@ fn stand(
         let mut intervals = intervals.iter();
         intervals.any(|(first, last)| (*first..=*last).contains(&sequence))
     };
-    let Some(summary) = summary.filter(|summary| within(&summary.accepted)) else {
+    if !summary.is_some_and(|summary| within(&summary.accepted)) {
         return Err(never_accepted(session, sequence));
-    };
+    }
     let owed = holder.store.owed_of(session)?;
     if within(&owed) {
         about.behind = (head.map(|head| head.sequence)).filter(|head| *head < sequence);
         about.state = about.behind.is_none().then_some(ChunkState::Live);
         return Ok(());
     }
-    about.may_be.push(ChunkState::Delivered);
-    let view = holder.store.view();
-    let mut tenants = view.tenants.iter();
-    if tenants.any(|(tenant, counts)| *tenant == session.tenant && counts.confirming.chunks > 0) {
-        about.may_be.push(ChunkState::Confirming);
-    }
-    if summary.purged > 0 {
-        about.may_be.push(ChunkState::Purged);
-    }
-    if about.may_be.len() == 1 {
-        about.state = about.may_be.pop();
+    let fate = holder.store.fate(&ChunkKey {
+        tenant: session.tenant.clone(),
+        session: session.session.clone(),
+        sequence,
+    })?;
+    about.lost = fate.lost;
+    match fate.may_be.as_slice() {
+        [state] if !fate.lost => about.state = Some(*state),
+        _ => about.may_be = fate.may_be,
     }
     Ok(())
 }
@@ -134,15 +138,16 @@ fn never_accepted(session: &SessionKey, sequence: u64) -> Refusal {
     Refusal::new(Code::NotFound, message)
 }
 
-/// How long the head still waits for sequences before it that may come.
-fn gap_wait(holder: &Holder, session: &SessionKey, head: &Head) -> Duration {
-    let mut missing = head.gaps.iter().map(|gap| gap.reason);
-    let waits = !head.late && missing.any(|reason| reason == GapReason::Missing);
-    match holder.config.tenants.get(&session.tenant) {
-        Some(tenant) if waits => {
-            let waited = holder.clock.wall().since(head.accepted_at);
-            tenant.delivery.gap_wait.saturating_sub(waited)
-        }
-        _ => Duration::ZERO,
-    }
+/// Sequences before the head that may still come, and how long it waits for them.
+fn gap_wait<'a>(
+    holder: &Holder,
+    session: &SessionKey,
+    head: &'a Head,
+) -> Option<(&'a Gap, Duration)> {
+    let mut gaps = head.gaps.iter();
+    let missing = gaps.find(|gap| gap.reason == GapReason::Missing && !head.late)?;
+    let tenant = holder.config.tenants.get(&session.tenant)?;
+    let waited = holder.clock.wall().since(head.accepted_at);
+    let wait = tenant.delivery.gap_wait.saturating_sub(waited);
+    (!wait.is_zero()).then_some((missing, wait))
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{SessionId, SessionKey, TenantId};
+use crate::model::{SessionId, SessionKey, TenantId, is_zero};
 use crate::store::{Ending, Promotion, SessionFilter, SessionSummary};
 
 use super::answer;
@@ -41,6 +41,9 @@ pub struct View {
     pub delivered: u64,
     pub owed: u64,
     pub dead: u64,
+    /// Gone with their segment, and not given again: `worker fsck` names them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
     pub purged: u64,
     /// Sequences that never came, between those that did.
     pub missing: u64,
@@ -180,6 +183,7 @@ impl From<&SessionSummary> for View {
             delivered: summary.delivered(),
             owed: summary.owed,
             dead: summary.dead,
+            lost: summary.lost,
             purged: summary.purged,
             missing: gaps.map(|(first, last)| last - first + 1).sum(),
             sending: summary.leased,

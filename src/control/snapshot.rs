@@ -79,11 +79,15 @@ fn tenant_view(counts: &TenantCounts, lane: Lane, now: Timestamp) -> TenantView 
         },
         oldest_age_s: counts.oldest.map(|at| now.since(at).as_secs()),
         newest_age_s: counts.newest.map(|at| now.since(at).as_secs()),
-        last_delivery_s: lane.last_delivery_s,
+        // What the engine saw itself; else what the store remembers of others.
+        last_delivery_s: lane
+            .last_delivery_s
+            .or_else(|| counts.last_delivery.map(|at| now.since(at).as_secs())),
         eta_empty_s: lane.eta_empty_s,
         gate: lane.gate,
         token: lane.token,
         pace: lane.pace,
+        gap_wait: lane.gap_wait,
         retries_used: lane.retries_used,
     }
 }

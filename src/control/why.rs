@@ -52,7 +52,8 @@ pub fn strongest(gate: &GateView) -> Option<&HoldView> {
 pub fn outlook(facts: &Facts<'_>) -> Outlook {
     let outlook = |next: String, remedy: String| Outlook { next, remedy };
     let tenant = facts.tenant;
-    if let Some(settled) = facts.session.and_then(|session| settled(session, tenant)) {
+    let running = facts.running;
+    if let Some(settled) = (facts.session).and_then(|session| settled(session, tenant, running)) {
         return settled;
     }
     if let Some(hold) = strongest(facts.gate) {
@@ -100,7 +101,13 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
         }
         if session.gap_wait_s > 0 {
             let wait = words::span(Duration::from_secs(session.gap_wait_s));
-            let text = format!("a missing sequence before it is waited for, {wait} at most");
+            let what = match session.missing {
+                Some((first, last)) if first == last => format!("sequence {first} before it is"),
+                Some((first, last)) => format!("sequences {first} to {last} before it are"),
+                // A holder of before tells only how long.
+                None => "a sequence before it is".to_owned(),
+            };
+            let text = format!("{what} missing, and waited for, {wait} at most");
             return outlook(text, String::new());
         }
     }
@@ -113,16 +120,31 @@ pub fn outlook(facts: &Facts<'_>) -> Outlook {
     )
 }
 
-/// What no worker and no hold changes anything about: a chunk that is dead or done.
-fn settled(session: &SessionWhy, tenant: &TenantId) -> Option<Outlook> {
+/// What no hold changes anything about: a chunk that is dead, lost or done.
+fn settled(session: &SessionWhy, tenant: &TenantId, running: bool) -> Option<Outlook> {
     let sequence = session.sequence?;
-    let done = session.state == Some(ChunkState::Delivered) || !session.may_be.is_empty();
+    let id = &session.session;
     let (next, remedy) = match session.state {
         Some(ChunkState::Dead) => (
             "nothing by itself: it was set aside, for a person to look at",
-            format!("worker dead show {tenant} {} {sequence}", session.session),
+            format!("worker dead show {tenant} {id} {sequence}"),
         ),
-        _ if done => ("nothing: it waits no more", String::new()),
+        Some(ChunkState::Confirming) if running => (
+            "the platform has it, and is asked until it says that it took it in",
+            String::new(),
+        ),
+        Some(ChunkState::Confirming) => (
+            "the platform has it, and nobody asks whether it took it in: no worker runs on this store",
+            "worker run".to_owned(),
+        ),
+        Some(ChunkState::Delivered | ChunkState::Purged) => {
+            ("nothing: it waits no more", String::new())
+        }
+        None if session.lost => (
+            "nothing by itself: only its source can give it again",
+            format!("worker enqueue --tenant {tenant} --session {id} --sequence {sequence} FILE"),
+        ),
+        None if !session.may_be.is_empty() => ("nothing: it waits no more", String::new()),
         _ => return None,
     };
     let next = next.to_owned();
@@ -138,13 +160,14 @@ fn taken_in(facts: &Facts<'_>) -> String {
     )
 }
 
-/// The dead letters of what was asked about, if there are any.
+/// The dead letters of what was asked about, if there are any; else what else will not go out by itself.
 fn look_at_dead(facts: &Facts<'_>) -> String {
     let tenant = facts.tenant;
     match facts.session {
         Some(session) if session.dead > 0 => {
             format!("worker dead list {tenant} {}", session.session)
         }
+        Some(session) if session.lost => "worker fsck".to_owned(),
         None if facts.dead.chunks > 0 => format!("worker dead list {tenant}"),
         _ => String::new(),
     }

@@ -176,8 +176,15 @@ pub struct SessionWhy {
     /// A missing sequence before it is waited for so long at most.
     #[serde(default)]
     pub gap_wait_s: u64,
+    /// The first and the last of those sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<(u64, u64)>,
     /// The session's head, when that is another chunk: it goes first.
     pub behind: Option<u64>,
+    /// It is lost with a segment of the store; or may be, where it may be something else. Without a sequence: some of the
+    /// session's chunks are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// How a drain, or one tenant's part of it, ended.

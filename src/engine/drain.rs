@@ -12,7 +12,7 @@ use super::lane::Tally;
 use super::session::Session;
 use super::shared::{End, Shared};
 pub use super::standing::DrainOutcome;
-use super::standing::{Before, Reason, Standing, standing};
+use super::standing::{Before, Reason, Standing, out_of_time, standing};
 use crate::auth::{CredentialHold, CredentialHoldKind};
 use crate::clock::Instant;
 use crate::model::{Count, TenantId, Timestamp};
@@ -224,11 +224,8 @@ impl Drain {
             return Standing::Done;
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
-            return Standing::Stuck(Reason {
-                outcome: DrainOutcome::Deadline,
-                words: "out of time".to_owned(),
-                until: None,
-            });
+            let core = self.shared.core();
+            return Standing::Stuck(out_of_time(&core.lanes[part.lane]));
         }
         let core = self.shared.core();
         let lane = &core.lanes[part.lane];

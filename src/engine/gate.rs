@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::hold::{Hold, HoldChange, HoldId, HoldKind, KEPT_FROM, Words};
 use crate::clock::Instant;
 use crate::model::{
-    FailureClass, FailureRecord, GateState, GateView, HoldView, Route, TenantId, Timestamp,
+    FailureClass, FailureRecord, GateState, GateView, HoldView, PAUSED, Route, TenantId, Timestamp,
 };
 use crate::policy::probe;
 use crate::store::StoredHold;
@@ -170,7 +170,7 @@ impl Gate {
         if self.holds.contains_key(&id) {
             return false;
         }
-        let words = Words::new("paused by an operator", "");
+        let words = Words::new(PAUSED, "");
         self.tell(id, Some(words.line()));
         let mut hold = Hold::new(words, at.wall);
         keep(&mut self.changes, &self.tenant, id, &mut hold, at);

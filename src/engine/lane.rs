@@ -12,7 +12,7 @@ use super::hold::{Hold, HoldKind};
 use super::limit::Limit;
 use super::pace::Domain;
 use super::rate::Rate;
-use super::session::{OnDead, Place, Rules, Session, Work};
+use super::session::{Missing, OnDead, Place, Rules, Session, Wait, Work};
 use crate::auth::CredentialHold;
 use crate::clock::Instant;
 use crate::model::{ChunkKey, Count, FailureRecord, Route, SessionId, TenantId, Timestamp};
@@ -316,6 +316,19 @@ impl Lane {
             }
             self.put_in_place(&id, now);
         }
+    }
+
+    /// The missing sequences that keep it longest, with their session, and how many sessions wait so.
+    pub fn longest_gap(&self) -> Option<(&SessionId, Missing, u64)> {
+        let mut count = 0;
+        let waits = self.sessions.iter().filter_map(|(id, session)| {
+            let waits = matches!(session.placed, Some(Place::Waiting(_, Wait::Gap)));
+            let missing = session.work.as_ref()?.missing.filter(|_| waits)?;
+            count += 1;
+            Some((id, missing))
+        });
+        let (id, missing) = waits.max_by_key(|(id, it)| (it.until, *id))?;
+        Some((id, missing, count))
     }
 
     /// When something here changes by itself; `None` if only an event can change it.

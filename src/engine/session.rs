@@ -29,6 +29,14 @@ pub struct Rules {
     pub on_dead: OnDead,
 }
 
+/// Sequences before a session's next chunk that nobody has given yet, and until when they are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    pub first: u64,
+    pub last: u64,
+    pub until: Instant,
+}
+
 /// The next chunk of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
@@ -44,7 +52,7 @@ pub struct Work {
     /// Live chunks of the session, this one among them.
     pub owed: u64,
     ready_at: Instant,
-    gaps_until: Option<Instant>,
+    pub missing: Option<Missing>,
     behind_dead: Option<u64>,
     promoted: bool,
 }
@@ -52,10 +60,14 @@ pub struct Work {
 impl Work {
     pub fn of(head: &Head, rules: Rules, now: Instant, wall: Timestamp) -> Self {
         let has = |reason| head.gaps.iter().find(|gap: &&Gap| gap.reason == reason);
-        let gaps_until = (!head.late && has(GapReason::Missing).is_some()).then(|| {
+        let missing = has(GapReason::Missing).filter(|_| !head.late).map(|gap| {
             // A clock that went back makes the wait longer, never longer than the whole.
             let waited = wall.since(head.accepted_at);
-            now.saturating_add(rules.gap_wait.saturating_sub(waited))
+            Missing {
+                first: gap.first,
+                last: gap.last,
+                until: now.saturating_add(rules.gap_wait.saturating_sub(waited)),
+            }
         });
         Self {
             sequence: head.sequence,
@@ -66,7 +78,7 @@ impl Work {
             late: head.late,
             owed: head.owed,
             ready_at: now.saturating_add(head.ready_in),
-            gaps_until,
+            missing,
             behind_dead: has(GapReason::Dead)
                 .filter(|_| rules.on_dead == OnDead::Hold && !head.late)
                 .map(|gap| gap.last),
@@ -219,7 +231,7 @@ impl Session {
         let refused = self.refusals.as_ref().filter(|_| !route_held);
         [
             Some((work.ready_at, Wait::Backoff)),
-            work.gaps_until.map(|until| (until, Wait::Gap)),
+            work.missing.map(|missing| (missing.until, Wait::Gap)),
             refused.map(|refusals| (refusals.until, Wait::Refused)),
             self.rest_until.map(|until| (until, Wait::Rest)),
         ]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::gate::Passage;
 use super::hold::{Hold, HoldKind};
 use super::lane::Lane;
-use super::session::{Place, Wait};
+use super::session::{Missing, Place, Session, Wait};
 use crate::auth::{CredentialHold, CredentialHoldKind};
 use crate::clock::Instant;
 use crate::model::Timestamp;
@@ -99,6 +99,30 @@ pub fn standing(
         .or_else(|| credential.and_then(|hold| of_credential(hold, before, within)))
         .or_else(|| sessions_beyond(lane, within));
     reason.map_or(Standing::Working, Standing::Stuck)
+}
+
+/// What is left of a drain whose time is over: a lane that only waited for what is missing says for what.
+pub fn out_of_time(lane: &Lane) -> Reason {
+    let only_waits = |session: &Session| {
+        let place = session.placed.unwrap_or(Place::Idle);
+        matches!(place, Place::Idle | Place::Waiting(_, Wait::Gap))
+    };
+    let waits = lane.in_flight == 0 && lane.sessions.values().all(only_waits);
+    let gap = lane.longest_gap().filter(|_| waits);
+    Reason {
+        outcome: DrainOutcome::Deadline,
+        words: match gap {
+            Some((id, missing, _)) if missing.first == missing.last => {
+                let first = missing.first;
+                format!("sequence {first} of session {id} is missing, and waited for")
+            }
+            Some((id, Missing { first, last, .. }, _)) => {
+                format!("sequences {first} to {last} of session {id} are missing, and waited for")
+            }
+            None => "out of time".to_owned(),
+        },
+        until: None,
+    }
 }
 
 fn closed_by_a_person(lane: &Lane) -> Option<Reason> {

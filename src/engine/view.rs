@@ -12,8 +12,8 @@ use super::session::{Place, Stuck, Wait};
 use super::shared::Shared;
 use crate::auth::CredentialHold;
 use crate::model::{
-    ChunkKey, FailureRecord, GateView, HoldView, PaceView, SessionId, TenantId, Timestamp,
-    TokenView,
+    ChunkKey, FailureRecord, GapWaitView, GateView, HoldView, PaceView, SessionId, TenantId,
+    Timestamp, TokenView,
 };
 
 /// One lane now.
@@ -22,6 +22,7 @@ pub struct LaneView {
     pub gate: GateView,
     pub token: Option<TokenView>,
     pub pace: PaceView,
+    pub gap_wait: Option<GapWaitView>,
     pub last_delivery_s: Option<u64>,
     /// Since the engine started.
     pub retries_used: u64,
@@ -63,6 +64,7 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
                 gate: gate(shared, lane, &slot),
                 token: slot.token,
                 pace: core.pace(number, shared.clock.now()),
+                gap_wait: gap_wait(shared, lane),
                 last_delivery_s: lane
                     .tally
                     .last_delivery
@@ -74,6 +76,23 @@ pub fn lanes(shared: &Shared) -> BTreeMap<TenantId, LaneView> {
             (lane.tenant.clone(), view)
         })
         .collect()
+}
+
+/// The missing sequences that keep the lane longest.
+fn gap_wait(shared: &Shared, lane: &Lane) -> Option<GapWaitView> {
+    if lane.asleep {
+        return None;
+    }
+    let (id, missing, sessions) = lane.longest_gap()?;
+    let at = shared.moment();
+    let until = at.wall.saturating_add(missing.until.since(at.now));
+    Some(GapWaitView {
+        session: id.clone(),
+        first: missing.first,
+        last: missing.last,
+        until: until.to_string(),
+        sessions,
+    })
 }
 
 /// A lane's slot now; tenants that nobody configured have none.

@@ -17,8 +17,8 @@ pub use ids::{HostName, IdError, RecordingId, SessionId, SessionKey, TenantId};
 pub use lifecycle::ChunkState;
 pub use recording::{RecordingCounts, RecordingFacts, RecordingState};
 pub use snapshot::{
-    Balance, Count, Counts, DiskUse, GateState, GateView, HoldView, PaceView, Snapshot, TenantView,
-    TokenView, WorkersView, is_zero,
+    Balance, Count, Counts, DiskUse, GapWaitView, GateState, GateView, HoldView, PAUSED, PaceView,
+    Snapshot, TenantView, TokenView, WorkersView, is_zero,
 };
 pub use time::{Timestamp, TimestampError};
 pub use token::{Generation, Token};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FailureRecord, RecordingCounts, Route};
+use super::{FailureRecord, RecordingCounts, Route, SessionId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Count {
@@ -61,6 +61,9 @@ pub enum GateState {
     Blocked,
 }
 
+/// Why a tenant waits whom a person paused.
+pub const PAUSED: &str = "paused by an operator";
+
 /// One reason why a lane waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldView {
@@ -104,9 +107,24 @@ pub struct TenantView {
     /// `None` where no engine runs.
     #[serde(default)]
     pub pace: Option<PaceView>,
+    /// The missing sequences that keep it longest; `None` also where no engine runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_wait: Option<GapWaitView>,
     /// Failures that counted against a chunk since the worker started; `None` where no engine runs.
     #[serde(default)]
     pub retries_used: Option<u64>,
+}
+
+/// Sequences that nobody has given yet, for which their session waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapWaitView {
+    pub session: SessionId,
+    pub first: u64,
+    pub last: u64,
+    /// RFC 3339: when the session goes on without them.
+    pub until: String,
+    /// Sessions of the tenant that wait so.
+    pub sessions: u64,
 }
 
 /// What a tenant's requests are limited by.

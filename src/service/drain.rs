@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::control::Refusal;
 use crate::control::running::Holder;
 use crate::control::wire::{DrainOutcome, DrainReport, DrainSpec, DrainedTenant};
-use crate::model::{Count, Snapshot};
+use crate::model::Count;
 
 use super::Role;
-use super::hold::{self, Held, Purpose};
+use super::hold::{self, Held, Purpose, Watch};
 
 /// Drains and lets go of the store.
 ///
@@ -17,7 +17,7 @@ use super::hold::{self, Held, Purpose};
 pub fn drain(
     mut holder: Holder,
     spec: DrainSpec,
-    watch: Option<&(dyn Fn(&Snapshot) + Send + Sync)>,
+    watch: Option<Watch<'_>>,
 ) -> Result<Held<DrainReport>, Refusal> {
     let runtime = hold::runtime()?;
     let held = runtime.block_on(async {

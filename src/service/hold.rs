@@ -38,8 +38,14 @@ const EXIT_STORAGE: i32 = 74;
 pub struct Purpose<'a, T> {
     /// Ends when the holder has done what it holds the store for.
     pub work: std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>,
-    /// Told the numbers twice a second.
-    pub watch: Option<&'a (dyn Fn(&Snapshot) + Send + Sync)>,
+    pub watch: Option<Watch<'a>>,
+}
+
+/// Who is told the numbers: at the first look of half a second, and then at every so many.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    pub tell: &'a (dyn Fn(&Snapshot) + Send + Sync),
+    pub looks: u32,
 }
 
 /// How a hold ended.
@@ -111,14 +117,15 @@ fn on_socket(error: &io::Error) -> Refusal {
 
 /// Tells the numbers to whoever wants them. Ends with the cause when the index is lost: an engine that nothing
 /// arrives at would never notice.
-async fn look(holder: &Holder, watch: Option<&(dyn Fn(&Snapshot) + Send + Sync)>) -> String {
+async fn look(holder: &Holder, watch: Option<Watch<'_>>) -> String {
     let mut told = String::new();
-    for count in 1_u32.. {
+    for count in 0_u32.. {
         tokio::time::sleep(LOOK).await;
         if let Some(cause) = holder.store.index_lost() {
             return cause;
         }
-        if watch.is_none() && !count.is_multiple_of(STATUS_EACH) {
+        let watch = watch.filter(|watch| count.is_multiple_of(watch.looks));
+        if watch.is_none() && !(count + 1).is_multiple_of(STATUS_EACH) {
             continue;
         }
         let asked = holder.clone();
@@ -126,7 +133,7 @@ async fn look(holder: &Holder, watch: Option<&(dyn Fn(&Snapshot) + Send + Sync)>
             continue;
         };
         if let Some(watch) = watch {
-            watch(&snapshot);
+            (watch.tell)(&snapshot);
         }
         let status = notify::status_line(&snapshot);
         if status != told {

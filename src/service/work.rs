@@ -251,6 +251,7 @@ impl Running for Work {
                 gate: with_recordings(view.gate, self.fetcher.holds(&tenant)),
                 token: view.token,
                 pace: Some(view.pace),
+                gap_wait: view.gap_wait,
                 last_delivery_s: view.last_delivery_s,
                 retries_used: Some(view.retries_used),
                 last_failure: view.last_failure,

@@ -11,7 +11,7 @@ use super::record::Location;
 use super::recover::read_chunk;
 use super::word::{Slot, Word};
 use crate::clock::Deadline;
-use crate::model::{ChunkMeta, ChunkState, FailureRecord, TenantId, Timestamp};
+use crate::model::{ChunkKey, ChunkMeta, ChunkState, FailureRecord, TenantId, Timestamp};
 
 /// A chunk in the state *confirming*.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Store {
         after: Option<ConfirmPlace>,
         limit: usize,
     ) -> Result<Vec<Confirming>, StoreError> {
-        list(&self.inner, tenant, after, limit)
+        find(&self.inner, tenant, after, limit, |_| true)
     }
 
     /// Delivered. Nothing happens to a chunk that is confirming no more.
@@ -52,12 +52,19 @@ impl Store {
     }
 }
 
-/// At most `limit` of a tenant's, behind `after`.
-fn list(
+/// Whether the platform has stored this chunk, and not yet said that it took it in.
+pub fn is_confirming(inner: &Inner, key: &ChunkKey) -> Result<bool, StoreError> {
+    let found = find(inner, &key.tenant, None, 1, |meta| meta.key == *key)?;
+    Ok(!found.is_empty())
+}
+
+/// At most `limit` of a tenant's that are wanted, behind `after`.
+fn find(
     inner: &Inner,
     tenant: &TenantId,
     after: Option<ConfirmPlace>,
     limit: usize,
+    is_wanted: impl Fn(&ChunkMeta) -> bool,
 ) -> Result<Vec<Confirming>, StoreError> {
     let mut found = Vec::new();
     let slots: Vec<_> = inner.segments().values().cloned().collect();
@@ -83,7 +90,8 @@ fn list(
             let Ok(head) = slot.segment.read_frame(word.start) else {
                 continue;
             };
-            let Some(meta) = read_chunk(&head).filter(|meta| meta.key.tenant == *tenant) else {
+            let of_tenant = |meta: &ChunkMeta| meta.key.tenant == *tenant && is_wanted(meta);
+            let Some(meta) = read_chunk(&head).filter(of_tenant) else {
                 continue;
             };
             found.push(Confirming {

@@ -72,6 +72,7 @@ pub fn candidate(inner: &Inner, session: &SessionKey) -> Result<Option<Candidate
             row,
             sequence: owed.sequence,
             digest: owed_digest(inner, session, &owed),
+            delivered_at: None,
         }]);
     }
 }

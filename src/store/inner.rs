@@ -257,14 +257,21 @@ impl Inner {
         }));
     }
 
-    /// A durable note is in force.
+    /// A durable note is in force, or one that stands for it until it is written.
     pub fn noted(&self, note: Note, at: NoteAt) {
         if let Note::SessionEnd { session, at } = &note
             && let Some(state) = self.sessions().by_key.get_mut(session)
         {
             state.end(*at);
         }
-        self.notes().apply(note, at);
+        let letter = {
+            let mut notes = self.notes();
+            let letter = notes.letter_of(&note);
+            notes.apply(note, at);
+            letter
+        };
+        let letter = letter.map(|(key, segment)| Change::Dead { key, segment });
+        self.index.change(letter);
     }
 
     /// Whether this is the first replacement of a damaged chunk; it is taken as made.

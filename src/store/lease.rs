@@ -191,13 +191,15 @@ pub fn settled(
     (sequence, digest): (u64, Option<Digest>),
     delivered: bool,
 ) {
+    let now = inner.clock.wall();
     let mut sessions = inner.sessions();
     let state = sessions.entry(session);
     state.owe_one_less();
     state.delay = state.delay.take().filter(|it| it.sequence != sequence);
-    state.changed_at = inner.clock.wall();
+    state.changed_at = now;
     if delivered {
         state.delivered_high = state.delivered_high.max(Some(sequence));
+        sessions.last_delivery.insert(session.tenant.clone(), now);
     }
     drop(sessions);
     inner.index.change([Change::Settle {
@@ -205,6 +207,7 @@ pub fn settled(
         row,
         sequence,
         digest,
+        delivered_at: delivered.then_some(now),
     }]);
 }
 

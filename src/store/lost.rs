@@ -1,5 +1,5 @@
-//! Chunks whose segment vanished or lost both its headers. The index may know which of them were owed: they are named,
-//! and may be given again. Nothing else knows, so without it a repeat is refused and its source stays.
+//! Chunks whose segment vanished or lost both its headers. The index may know which of them were owed or dead letters: they
+//! are named, and may be given again. Nothing else knows, so without it a repeat is refused and its source stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,7 +16,7 @@ use super::types::Damage;
 use crate::disk::Disk;
 use crate::model::{ChunkKey, ChunkState, SessionKey};
 
-/// Owed chunks that are gone, with the segment that they were in.
+/// Owed chunks and dead letters that are gone, with the segment that they were in.
 pub type Lost = BTreeMap<ChunkKey, SegmentId>;
 
 /// More names than this are counted, not listed.
@@ -32,7 +32,11 @@ pub fn name(
 ) -> io::Result<()> {
     if !found.gone.is_empty() {
         let gone: BTreeSet<_> = found.gone.iter().copied().collect();
-        let named = index.ask_patiently(move |tables| tables.owed_in(&gone));
+        let named = index.ask_patiently(move |tables| {
+            let mut named = tables.owed_in(&gone)?;
+            named.extend(tables.dead_in(&gone)?);
+            Ok(named)
+        });
         let named = named.unwrap_or_default();
         if !named.is_empty() {
             keep(index, named, ledger, disk, dir);

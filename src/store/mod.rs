@@ -11,6 +11,7 @@ mod dead;
 mod durable;
 mod enqueue;
 mod error;
+mod fate;
 mod frame;
 mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -67,7 +68,7 @@ pub use error::{EnqueueError, Full, Latched, OpenError, StoreError};
 pub use lease::Lease;
 pub use transfer::{ExportError, Exported, ImportError, ImportFault, Imported, Refused};
 pub use types::{
-    Damage, DeadFilter, DeadLetter, Ending, Enqueued, FsckReport, Head, HoldKey, IndexCheck,
+    Damage, DeadFilter, DeadLetter, Ending, Enqueued, Fate, FsckReport, Head, HoldKey, IndexCheck,
     NewChunk, Outcome, Promotion, Redriven, SequenceChoice, SessionFilter, SessionList,
     SessionSummary, Settings, StoreView, StoredHold, TenantCounts,
 };

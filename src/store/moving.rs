@@ -317,7 +317,7 @@ fn renew_burial(inner: &Inner, copied: &Copied, known: &BurialRef) {
             segment: copied.place.segment,
             start: u32::MAX,
         };
-        inner.notes().apply(Note::Bury(burial.clone()), at);
+        inner.noted(Note::Bury(burial.clone()), at);
         inner.owe_burial(burial);
     }
 }

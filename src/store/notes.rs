@@ -53,6 +53,19 @@ impl Notes {
         }
     }
 
+    /// The dead letter that a note makes, with its segment, or ends.
+    pub fn letter_of(&self, note: &Note) -> Option<(ChunkKey, Option<SegmentId>)> {
+        match note {
+            Note::Bury(burial) => Some((burial.key(), Some(burial.at.segment))),
+            Note::Redrive { at, version } | Note::Purge { at, version } => {
+                let mut burials = self.burials.iter();
+                let ended = burials.find(|(_, it)| it.at == *at && it.version <= *version);
+                ended.map(|(key, _)| (key.clone(), None))
+            }
+            Note::Hold(_) | Note::HoldEnd(_) | Note::SessionEnd { .. } => None,
+        }
+    }
+
     /// Forgets the ends of holds that stand in the oldest segment: nothing older is left that they end.
     pub fn forget_ends_in(&mut self, oldest: SegmentId) {
         self.holds

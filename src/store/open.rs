@@ -19,7 +19,7 @@ use super::lost;
 use super::mend;
 use super::queue::CommitQueue;
 use super::recover::Survey;
-use super::reindex::{clean_mark, load_delays, name_the_nameless, open_index, rebuild};
+use super::reindex::{clean_mark, load_delays, load_fates, name_the_nameless, open_index, rebuild};
 use super::reserve::Reserve;
 use super::segment::Segment;
 use super::sessions::Arrivals;
@@ -157,6 +157,7 @@ pub fn open(
         reserve,
     };
     load_delays(&inner);
+    load_fates(&inner);
     {
         let sessions = inner.sessions();
         let owed = sessions.by_key.iter().filter(|(_, state)| state.owed > 0);

@@ -220,6 +220,34 @@ pub fn name_the_nameless(
     Ok(burials)
 }
 
+/// Writes down where the dead letters are, as the journal has them, and brings back when each tenant delivered last. Without
+/// an answer the first is written at the next opening, and the second is not told.
+pub fn load_fates(inner: &Inner) {
+    let letters: BTreeMap<_, _> = {
+        let notes = inner.notes();
+        let letters = notes.burials.iter();
+        letters
+            .map(|(key, burial)| (key.clone(), burial.at.segment))
+            .collect()
+    };
+    drop(
+        inner
+            .index
+            .ask_patiently(move |tables| tables.keep_dead(&letters)),
+    );
+    let tenants = inner.tallies().into_keys();
+    let tenants: Vec<_> = tenants.collect();
+    let last = inner.index.ask_patiently(move |tables| {
+        let last = tenants.into_iter().filter_map(|tenant| {
+            let at = tables.last_delivery(&tenant).transpose()?;
+            Some(at.map(|at| (tenant, at)))
+        });
+        last.collect::<Result<Vec<_>, _>>()
+    });
+    let last = last.unwrap_or_default();
+    inner.sessions().last_delivery.extend(last);
+}
+
 /// Brings back the waits of chunks that failed before.
 pub fn load_delays(inner: &Inner) {
     let Ok(retries) = inner.index.ask_patiently(|tables| tables.retries()) else {

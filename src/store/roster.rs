@@ -109,7 +109,8 @@ fn summary(inner: &Inner, key: SessionKey, state: &SessionState) -> SessionSumma
     SessionSummary {
         accepted: state.accepted.ranges().collect(),
         owed: state.owed,
-        dead: dead_of(inner, &key) + inner.lost_of(&key),
+        dead: dead_of(inner, &key),
+        lost: inner.lost_of(&key),
         purged: purged.unwrap_or(0),
         leased: state.leased > 0,
         promoted: state.promoted,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::intervals::Intervals;
 use super::running::milliseconds;
 use crate::clock::Deadline;
-use crate::model::{SessionKey, Timestamp};
+use crate::model::{SessionKey, TenantId, Timestamp};
 
 #[derive(Debug, Clone, Default)]
 pub struct SessionState {
@@ -69,6 +69,8 @@ pub struct Delay {
 #[derive(Debug, Default)]
 pub struct Sessions {
     pub by_key: HashMap<SessionKey, SessionState>,
+    /// When a chunk of each tenant was delivered last, as far as the index remembers what was before this opening.
+    pub last_delivery: HashMap<TenantId, Timestamp>,
 }
 
 impl Sessions {

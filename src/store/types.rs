@@ -175,6 +175,8 @@ pub struct SessionSummary {
     pub accepted: Vec<(u64, u64)>,
     pub owed: u64,
     pub dead: u64,
+    /// Gone with their segment, and not given again.
+    pub lost: u64,
     pub purged: u64,
     pub leased: bool,
     pub promoted: bool,
@@ -190,7 +192,7 @@ impl SessionSummary {
     }
 
     pub fn delivered(&self) -> u64 {
-        let elsewhere = self.owed + self.dead + self.purged;
+        let elsewhere = self.owed + self.dead + self.lost + self.purged;
         self.chunks().saturating_sub(elsewhere)
     }
 
@@ -233,6 +235,17 @@ pub struct TenantCounts {
     /// Acceptance times of the oldest and the newest owed chunk.
     pub oldest: Option<Timestamp>,
     pub newest: Option<Timestamp>,
+    /// When its last chunk was delivered, as far as that is remembered.
+    pub last_delivery: Option<Timestamp>,
+}
+
+/// What became of an accepted chunk that waits no more, as far as the store can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fate {
+    /// One: it is that. Several: one of them.
+    pub may_be: Vec<ChunkState>,
+    /// It is lost with its segment; or may be, where it may be something else.
+    pub lost: bool,
 }
 
 /// The store's part of a snapshot.

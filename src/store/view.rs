@@ -34,6 +34,11 @@ pub fn view(inner: &Inner) -> StoreView {
                 counts.delayed.chunks += 1;
             }
         }
+        for (tenant, at) in &sessions.last_delivery {
+            if let Some(counts) = tenants.get_mut(tenant) {
+                counts.last_delivery = Some(*at);
+            }
+        }
     }
     for (tenant, counts) in &mut tenants {
         if counts.live.chunks > 0 {
@@ -120,6 +125,7 @@ fn counts(tally: &Tally) -> TenantCounts {
         purged: tally.purged,
         oldest: None,
         newest: None,
+        last_delivery: None,
     }
 }
 

@@ -32,7 +32,7 @@ fn bad_input_is_refused_with_64_and_leaves_no_store() {
         ),
         (
             "--tenant acme --session s good.mp4 .",
-            "is not a regular file",
+            "is a directory; name the files in it",
         ),
         ("--tenant acme --session ../s good.mp4", "session holds '/'"),
         (
@@ -47,6 +47,10 @@ fn bad_input_is_refused_with_64_and_leaves_no_store() {
         (
             "--tenant acme --session s --started-at 2026-03-01T10:00:00 good.mp4",
             "has no UTC offset; write 2026-03-01T10:00:00",
+        ),
+        (
+            "--tenant acme --session s --sequence -1 good.mp4",
+            "invalid value '-1' for '--sequence <N>'",
         ),
         (
             "--tenant acme --session s --duration 30 good.mp4",

@@ -207,3 +207,75 @@ fn a_drain_says_what_is_left_why_and_with_which_code() {
         nagios.out
     );
 }
+
+/// Seen: a drain waited two minutes for a sequence that nobody had given, and where no line can move it said nothing.
+#[test]
+fn a_drain_that_waits_for_a_missing_sequence_says_so_without_a_terminal() {
+    let site = Site::with("1h", "[tenants.acme.delivery]\ngap_wait = \"8s\"\n");
+    for session in ["s1", "s2"] {
+        site.enqueue("acme", session, 0);
+        site.enqueue("acme", session, 4);
+    }
+    let says = |ended: &Ended, session: &str, more: &str| {
+        let lines: Vec<_> = ended.err.lines().filter(|l| l.contains("waits")).collect();
+        assert_eq!(lines.len(), 1, "{ended:#?}");
+        let told = format!("acme waits for sequences 1 to 3 of session {session} until ");
+        assert!(lines[0].starts_with(&told), "{lines:?}");
+        assert!(lines[0].contains(more), "{lines:?}");
+        assert!(!ended.out.contains("waits"), "{ended:#?}");
+    };
+    // By itself.
+    let alone = site.worker("drain --json").expect(0);
+    says(&alone, "s2", "as does 1 more of its sessions");
+    assert_eq!(alone.json_lines().len(), 1, "{alone:#?}");
+    // Whoever holds the store drains.
+    site.enqueue("acme", "s3", 0);
+    site.enqueue("acme", "s3", 4);
+    let run = site.run();
+    let why = wait_for("why to name them", || {
+        let why = site.worker("why acme s3").expect(0).out;
+        why.contains("missing").then_some(why)
+    });
+    let next = "next: sequences 1 to 3 before it are missing, and waited for, ";
+    assert!(why.contains(next), "{why}");
+    let asked = site.worker("drain").expect(0);
+    says(&asked, "s3", "declared as a gap");
+    run.terminate();
+    run.wait().expect(0);
+}
+
+/// Seen: a drain that met a pause sent to a check of tokens.
+#[test]
+fn a_drain_that_met_only_pauses_says_how_to_resume() {
+    let site = Site::new();
+    for tenant in ["acme", "globex"] {
+        site.enqueue(tenant, "s1", 0);
+        site.worker(&format!("tenants pause {tenant}")).expect(0);
+    }
+    let next = |ended: Ended| ended.out.lines().next_back().map(str::to_owned);
+    let told = next(site.worker("drain").expect(69));
+    assert_eq!(told.unwrap(), "next: worker tenants resume acme");
+    site.worker("tenants resume acme").expect(0);
+    site.sandbox
+        .tenant("acme", json!({"scopes": [], "revoke": true}));
+    let told = next(site.worker("drain").expect(69));
+    assert_eq!(told.unwrap(), "next: worker check --online");
+}
+
+/// Seen: between two workers nobody could say when a tenant's last chunk had gone out.
+#[test]
+fn the_last_delivery_is_told_after_the_worker_that_made_it() {
+    let site = Site::new();
+    site.enqueue("acme", "s1", 0);
+    let last = || site.stats().0["tenants"]["acme"]["last_delivery_s"].clone();
+    assert!(last().is_null(), "{}", last());
+    site.worker("drain").expect(0);
+    assert!(last().as_u64().is_some_and(|s| s < 60), "{}", last());
+    let run = site.run();
+    assert!(last().as_u64().is_some_and(|s| s < 60), "{}", last());
+    run.terminate();
+    run.wait().expect(0);
+    // Nobody makes it up once it is forgotten.
+    std::fs::remove_dir_all(site.store().join("index")).unwrap();
+    assert!(last().is_null(), "{}", last());
+}

@@ -121,10 +121,7 @@ fn a_file_that_is_no_payload_is_refused_with_its_name() {
     for (file, why) in [
         ("empty.ts", " is empty; nothing was enqueued"),
         ("absent.ts", ": No such file or directory (os error 2)"),
-        (
-            "folder",
-            " is not a regular file; pipe it in and give - instead",
-        ),
+        ("folder", " is a directory; name the files in it"),
     ] {
         let message = format!("{}{why}", at(file));
         // The good file before it is not taken either.

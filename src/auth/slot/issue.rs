@@ -21,6 +21,8 @@ pub(super) struct Issue {
     pub(super) claims: Claims,
     /// Some delivery used it.
     pub(super) proven: bool,
+    /// It was asked for when a refusal was known already.
+    pub(super) since_refusal: bool,
     /// It was refused after so long, and nobody has had another since: a file gives the same token again.
     pub(super) ended_after: Option<Duration>,
 }

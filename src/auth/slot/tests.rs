@@ -218,6 +218,18 @@ fn record() -> FailureRecord {
     }
 }
 
+/// Two tokens that two sessions were refused with: the second was asked for after a refusal.
+const BLOCKED: [Event; 8] = [
+    Want,
+    Mints(3600),
+    Reject("a"),
+    Reject("b"),
+    Want,
+    Mints(3600),
+    Reject("a"),
+    Reject("b"),
+];
+
 /// Events, then what the last one returned, the phase, and the token requests made.
 type Row = (&'static [Event], &'static str, &'static str, u32);
 
@@ -520,22 +532,59 @@ fn a_401_invalidates_the_newest_generation_only() {
 }
 
 #[test]
-fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
+fn tokens_asked_for_after_a_refusal_and_refused_for_two_sessions_or_the_only_one_block() {
     check(
         Rules::default(),
         &[
             (&[Want, Mints(3600), Reject("a")], "Retry", "empty", 1),
+            // The first one may have ended since it was given, for all of them.
             (
                 &[Want, Mints(3600), Reject("a"), Reject("b")],
-                "Blocked",
-                "blocked",
+                "Retry",
+                "empty",
                 1,
             ),
+            (&[Want, Mints(3600), RejectOnly("a")], "Retry", "empty", 1),
             (
-                &[Want, Mints(3600), RejectOnly("a")],
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Reject("b"),
+                    Want,
+                    Mints(3600),
+                    Reject("b"),
+                ],
+                "Retry",
+                "empty",
+                2,
+            ),
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
+                    Want,
+                    Mints(3600),
+                    Reject("b"),
+                    Reject("a"),
+                ],
                 "Blocked",
                 "blocked",
-                1,
+                2,
+            ),
+            (
+                &[
+                    Want,
+                    Mints(3600),
+                    RejectOnly("a"),
+                    Want,
+                    Mints(3600),
+                    RejectOnly("a"),
+                ],
+                "Blocked",
+                "blocked",
+                2,
             ),
             // Two sessions on two generations are evidence too.
             (
@@ -545,11 +594,14 @@ fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
                     Reject("a"),
                     Want,
                     Mints(3600),
+                    Reject("a"),
+                    Want,
+                    Mints(3600),
                     Reject("b"),
                 ],
                 "Blocked",
                 "blocked",
-                2,
+                3,
             ),
             // A delivery between them is evidence to the contrary.
             (
@@ -597,6 +649,9 @@ fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
                     Want,
                     Mints(3600),
                     Reject("a"),
+                    Want,
+                    Mints(3600),
+                    Reject("a"),
                     Reject("b"),
                     Reject("c"),
                     Accept("d"),
@@ -604,21 +659,70 @@ fn fresh_tokens_refused_for_two_sessions_or_the_only_one_block() {
                 ],
                 "held Blocked",
                 "blocked",
-                1,
+                2,
             ),
         ],
     );
 }
 
+/// Seen: all tokens were revoked while the youngest, renewed ahead, had not been used yet. Two sessions met that at
+/// once, and the slot blocked as if new tokens were refused, until its probe found the scope that was missing.
+#[test]
+fn a_token_renewed_ahead_and_never_used_is_no_evidence_against_the_next() {
+    const RENEWED: [Event; 6] = [
+        Want,
+        Mints(3600),
+        Accept("a"),
+        Pass(3310),
+        Want,
+        Mints(3600),
+    ];
+    let mut bench = Bench::after(Rules::default(), &RENEWED);
+    for name in ["a", "b", "c"] {
+        bench.meet(Reject(name));
+        assert_eq!((bench.said.as_str(), bench.phase()), ("Retry", "empty"));
+    }
+    bench.meet(Want);
+    bench.meet(Mints(3600));
+    assert_eq!(bench.requests, 3, "one for all that were refused");
+    // This one was asked for when the trouble was known.
+    bench.meet(Reject("a"));
+    bench.meet(Reject("b"));
+    assert_eq!((bench.said.as_str(), bench.phase()), ("Blocked", "blocked"));
+
+    // A renewal that was under way when the trouble began may have been given before it.
+    const UNDER_WAY: [Event; 8] = [
+        Want,
+        Mints(3600),
+        Accept("a"),
+        Pass(3310),
+        Want,
+        Reject("a"),
+        Reject("b"),
+        Mints(3600),
+    ];
+    let mut bench = Bench::after(Rules::default(), &UNDER_WAY);
+    bench.meet(Reject("a"));
+    bench.meet(Reject("b"));
+    assert_eq!((bench.said.as_str(), bench.phase()), ("Retry", "empty"));
+    for event in [Want, Mints(3600), Reject("a"), Reject("b")] {
+        bench.meet(event);
+    }
+    assert_eq!((bench.said.as_str(), bench.phase()), ("Blocked", "blocked"));
+    assert_eq!(bench.requests, 3);
+}
+
 #[test]
 fn a_block_after_failed_refreshes_is_probed_as_soon_as_any_other() {
-    let mut bench = Bench::after(Rules::default(), &[Want, Mints(60), Pass(31)]);
+    const RENEWED: [Event; 6] = [Want, Mints(60), RejectOnly("a"), Want, Mints(60), Pass(31)];
+    let mut bench = Bench::after(Rules::default(), &RENEWED);
     for _ in 0..4 {
         for event in [Want, Fail(WrongSecret), Pass(3)] {
             bench.meet(event);
         }
     }
     bench.meet(RejectOnly("a"));
+    assert_eq!(bench.said, "Blocked");
     let hold = bench.slot.hold(bench.now).expect("blocked");
     assert!(hold.until.since(bench.now) <= secs(2), "{hold:?}");
     assert_eq!(hold.probes_failed, 0);
@@ -626,10 +730,7 @@ fn a_block_after_failed_refreshes_is_probed_as_soon_as_any_other() {
 
 #[test]
 fn refusals_of_what_was_sent_before_a_block_do_not_lengthen_it() {
-    let mut bench = Bench::after(
-        Rules::default(),
-        &[Want, Mints(3600), Reject("a"), Reject("b")],
-    );
+    let mut bench = Bench::after(Rules::default(), &BLOCKED);
     let hold = bench.slot.hold(bench.now);
     for late in ["c", "d", "e"] {
         bench.meet(Reject(late));
@@ -640,7 +741,6 @@ fn refusals_of_what_was_sent_before_a_block_do_not_lengthen_it() {
 
 #[test]
 fn a_probe_that_is_refused_blocks_again_and_one_that_delivers_opens() {
-    const BLOCKED: [Event; 4] = [Want, Mints(3600), Reject("a"), Reject("b")];
     let mut bench = Bench::after(Rules::default(), &BLOCKED);
     for failed in 0..5 {
         let hold = bench.slot.hold(bench.now).expect("blocked");
@@ -750,7 +850,10 @@ fn retry_on_401_off_blocks_at_the_first_401_and_probes() {
 
 #[test]
 fn results_of_an_abandoned_request_count_for_nothing() {
-    const EVENTS: [Event; 6] = [
+    const EVENTS: [Event; 9] = [
+        Want,
+        Mints(3600),
+        Reject("a"),
         Want,
         Mints(3600),
         Reject("a"),
@@ -758,7 +861,7 @@ fn results_of_an_abandoned_request_count_for_nothing() {
         Reject("b"),
         Mints(3600),
     ];
-    check(Rules::default(), &[(&EVENTS, "ignored", "blocked", 2)]);
+    check(Rules::default(), &[(&EVENTS, "ignored", "blocked", 3)]);
     let mut bench = Bench::after(Rules::default(), &EVENTS);
     bench.meet(Fail(Down));
     assert_eq!((bench.said.as_str(), bench.phase()), ("ignored", "blocked"));

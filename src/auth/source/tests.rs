@@ -310,10 +310,20 @@ async fn a_token_revoked_early_is_replaced_by_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_sessions_refused_with_a_fresh_token_block_until_a_probe_after_the_cure() {
+async fn two_sessions_refused_with_a_token_got_after_a_refusal_block_until_a_probe_after_the_cure()
+{
     let grant = ScriptedGrant::new(&[], Step::Token(secs(86_400)));
     let slot = slot(&grant);
+    let first = slot.token().await.unwrap();
+    for session in ["s1", "s2"] {
+        assert_eq!(
+            slot.reject(rejection(&first, session)),
+            AfterRejection::Retry,
+            "it may have ended before it was used"
+        );
+    }
     let token = slot.token().await.unwrap();
+    assert_eq!(grant.requests(), 2);
     assert_eq!(
         slot.reject(rejection(&token, "s1")),
         AfterRejection::Retry,
@@ -354,7 +364,7 @@ async fn two_sessions_refused_with_a_fresh_token_block_until_a_probe_after_the_c
     slot.accepted(cured.generation, &session("s4"));
     assert_eq!(slot.hold(), None);
     assert_eq!(
-        slot.reject(rejection(&cured, "s1")),
+        slot.reject(rejection(&cured, "s5")),
         AfterRejection::Retry,
         "after a delivery a 401 is an ordinary one again"
     );
@@ -363,10 +373,12 @@ async fn two_sessions_refused_with_a_fresh_token_block_until_a_probe_after_the_c
 #[tokio::test(start_paused = true)]
 async fn a_block_ends_the_request_under_way() {
     let grant = ScriptedGrant::new(
-        &[Step::Token(secs(3600)), Step::Hang],
+        &[Step::Token(secs(3600)), Step::Token(secs(3600)), Step::Hang],
         Step::Token(secs(3600)),
     );
     let slot = slot(&grant);
+    let first = slot.token().await.unwrap();
+    slot.reject(rejection(&first, "s1"));
     let token = slot.token().await.unwrap();
     slot.reject(rejection(&token, "s1"));
     let waiter = tokio::spawn({
@@ -374,14 +386,14 @@ async fn a_block_ends_the_request_under_way() {
         async move { slot.token().await.map(|token| token.generation) }
     });
     tokio::time::sleep(secs(5)).await;
-    assert_eq!(grant.requests(), 2);
+    assert_eq!(grant.requests(), 3);
     slot.reject(rejection(&token, "s2"));
     let hold = waiter.await.unwrap().unwrap_err();
     assert_eq!(hold.kind, CredentialHoldKind::Blocked);
     assert_eq!(grant.under_way.load(Ordering::SeqCst), 0);
     slot.inner.clock.sleep_until(hold.until).await;
     let probe = slot.token().await.unwrap();
-    assert_eq!(probe.generation, Generation(2), "the hung request is gone");
+    assert_eq!(probe.generation, Generation(3), "the hung request is gone");
 }
 
 #[tokio::test(start_paused = true)]

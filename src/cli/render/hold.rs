@@ -1,7 +1,7 @@
 //! One hold in one line: what is wrong, until when, and what to do.
 
 use crate::control::words;
-use crate::model::{HoldView, Timestamp};
+use crate::model::{HoldView, PAUSED, Timestamp};
 
 /// The longest that a blocked route waits between two probes.
 const PROBED_WITHIN: &str = "15 min";
@@ -26,9 +26,7 @@ pub fn hold_line(tenant: &str, hold: &HoldView, running: bool, now: Timestamp) -
             format!("tenant {tenant} waits: {reason}; {NOBODY}")
         }
         ("operator", _) => {
-            format!(
-                "tenant {tenant} is paused by an operator; to go on: worker tenants resume {tenant}"
-            )
+            format!("tenant {tenant} is {PAUSED}; to go on: worker tenants resume {tenant}")
         }
         ("not_configured", _) => format!(
             "tenant {tenant} is not configured; its chunks are kept. Add [tenants.{tenant}] and start the worker again"

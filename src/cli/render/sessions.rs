@@ -39,7 +39,7 @@ pub fn sessions(list: &List, now: Timestamp) -> String {
             words::count(view.accepted),
             words::count(view.delivered),
             words::count(view.owed),
-            words::count(view.dead),
+            words::count(view.dead + view.lost),
             words::count(view.missing),
         ]);
     }
@@ -78,9 +78,13 @@ pub fn session(detail: &Detail, now: Timestamp) -> String {
         words::chunks(view.accepted),
         intervals(&detail.accepted_sequences)
     );
+    let lost = match view.lost {
+        0 => String::new(),
+        lost => format!("; lost with their segment: {}", words::count(lost)),
+    };
     let _ = writeln!(
         text,
-        "delivered: {}; dead: {}; purged: {}",
+        "delivered: {}; dead: {}; purged: {}{lost}",
         words::count(view.delivered),
         words::count(view.dead),
         words::count(view.purged)
@@ -163,6 +167,7 @@ mod tests {
             delivered: 1190,
             owed: 12,
             dead: 1,
+            lost: 0,
             purged: 1,
             missing: 3,
             sending: true,

@@ -64,7 +64,11 @@ fn session_line(session: &SessionWhy) -> String {
             0 => String::new(),
             dead => format!("; dead: {}", words::count(dead)),
         };
-        return format!("session {name}: nothing waits{dead}");
+        let lost = match session.lost {
+            true => "; some chunks are lost with their segment",
+            false => "",
+        };
+        return format!("session {name}: nothing waits{dead}{lost}");
     };
     let mut text = format!("session {name} sequence {sequence}: ");
     match (session.state, session.behind) {
@@ -73,8 +77,12 @@ fn session_line(session: &SessionWhy) -> String {
             let _ = write!(text, "behind sequence {head}, which goes first");
         }
         (None, None) => {
-            let words: Vec<_> = session.may_be.iter().copied().map(state_word).collect();
+            let mut words: Vec<_> = session.may_be.iter().copied().map(state_word).collect();
+            words.extend(session.lost.then_some("lost with its segment"));
             text.push_str(&words.join(" or "));
+            if words.len() > 1 {
+                text.push_str("; which, the store cannot tell since its index was made anew");
+            }
         }
     }
     if session.failures > 0 {
@@ -145,11 +153,27 @@ mod tests {
             crashes: 0,
             ready_in_s: 0,
             gap_wait_s: 0,
+            missing: None,
             behind: None,
+            lost: false,
         };
         let line = session_line(&session);
-        assert_eq!(line, "session s1 sequence 7: delivered or purged");
+        let doubt = "which, the store cannot tell since its index was made anew";
+        let either = format!("session s1 sequence 7: delivered or purged; {doubt}");
+        assert_eq!(line, either);
+        session.lost = true;
+        session.may_be.pop();
+        let line = session_line(&session);
+        let either = format!("session s1 sequence 7: delivered or lost with its segment; {doubt}");
+        assert_eq!(line, either);
+        session.may_be.clear();
+        let line = session_line(&session);
+        assert_eq!(line, "session s1 sequence 7: lost with its segment");
         session.sequence = None;
+        let line = session_line(&session);
+        let lost = "session s1: nothing waits; dead: 1; some chunks are lost with their segment";
+        assert_eq!(line, lost);
+        session.lost = false;
         assert_eq!(session_line(&session), "session s1: nothing waits; dead: 1");
     }
 
@@ -177,7 +201,9 @@ mod tests {
                 crashes: 0,
                 ready_in_s: 48,
                 gap_wait_s: 0,
+                missing: None,
                 behind: None,
+                lost: false,
             }),
             last_failure: Some(FailureRecord {
                 at: Timestamp::parse("2026-03-01T11:59:00Z").unwrap(),

@@ -88,16 +88,67 @@ fn every_accepted_chunk_is_told_where_it_stands() {
     }
     assert_eq!(told(0).next, "nothing: it waits no more");
     assert_eq!(told(1).remedy, "worker dead show acme s1 1");
-    // From here on the store counts a purged one, and does not know which.
+    // One that a person removed makes no other one doubtful.
     let letter = holder
         .store
         .dead(&crate::store::DeadFilter::default())
         .unwrap()
         .remove(0);
     holder.store.purge(&letter.key).unwrap();
-    let session = told(0).session.unwrap();
-    assert_eq!(session.state, None);
-    assert_eq!(session.may_be, [ChunkState::Delivered, ChunkState::Purged]);
+    for (sequence, state) in [(0, ChunkState::Delivered), (1, ChunkState::Purged)] {
+        let session = told(sequence).session.unwrap();
+        assert_eq!(session.state, Some(state));
+        assert_eq!(session.may_be, []);
+    }
+}
+
+/// Seen: while any chunk of the tenant was confirming, each delivered one was "delivered or confirming".
+#[test]
+fn a_chunk_that_is_confirming_is_told_apart_from_those_that_are_delivered() {
+    let desk = Desk::new();
+    let holder = desk.holder(Some(fake("run")));
+    for sequence in 0..3 {
+        let chunk = chunk("s1", SequenceChoice::Exactly(sequence));
+        accept(&holder, chunk, &mut &b"abc"[..]).unwrap();
+    }
+    let lease = || holder.store.lease(&s1()).unwrap().unwrap();
+    lease().ack().unwrap();
+    lease().confirm().unwrap();
+    lease().ack().unwrap();
+    for (sequence, state) in [
+        (0, ChunkState::Delivered),
+        (1, ChunkState::Confirming),
+        (2, ChunkState::Delivered),
+    ] {
+        let session = why(&holder, "s1", Some(sequence)).unwrap().session.unwrap();
+        assert_eq!(session.state, Some(state), "{sequence}");
+    }
+}
+
+/// Seen: a session whose only chunk was lost sent to a list of dead letters that was empty.
+#[test]
+fn what_is_lost_with_its_segment_is_told_so_and_how_to_give_it_again() {
+    let desk = Desk::new();
+    let Holder { store, .. } = mixed(&desk);
+    store.close().unwrap();
+    for file in std::fs::read_dir(desk.store().join("segments")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let holder = desk.holder(Some(fake("run")));
+    for sequence in [1, 2, 3, 5] {
+        let reply = why(&holder, "s1", Some(sequence)).unwrap();
+        let session = reply.session.unwrap();
+        assert_eq!((session.state, session.lost), (None, true), "{sequence}");
+        assert_eq!(session.may_be, []);
+        let again = format!("worker enqueue --tenant acme --session s1 --sequence {sequence} FILE");
+        assert_eq!(reply.remedy, again);
+    }
+    let delivered = why(&holder, "s1", Some(0)).unwrap().session.unwrap();
+    assert_eq!(delivered.state, Some(ChunkState::Delivered));
+    let whole = why(&holder, "s1", None).unwrap();
+    let session = whole.session.unwrap();
+    assert_eq!((session.dead, session.lost), (0, true));
+    assert_eq!(whole.remedy, "worker fsck");
 }
 
 /// Seen: "nothing waits; last failure: none" of a session whose only chunk was a dead letter.

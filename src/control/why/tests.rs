@@ -119,10 +119,15 @@ fn a_session_is_told_what_it_waits_for_itself() {
         crashes: 0,
         ready_in_s: 0,
         gap_wait_s: 90,
+        missing: Some((4, 4)),
         behind: None,
+        lost: false,
     };
     let next = |session: &SessionWhy| look_at(vec![], 5, true, Some(session)).next;
-    let gap = "a missing sequence before it is waited for, 90 s at most";
+    let gap = "sequence 4 before it is missing, and waited for, 90 s at most";
+    assert_eq!(next(&session), gap);
+    session.missing = Some((2, 4));
+    let gap = "sequences 2 to 4 before it are missing, and waited for, 90 s at most";
     assert_eq!(next(&session), gap);
     session.sequence = None;
     let nothing = "nothing of this session waits to be delivered";

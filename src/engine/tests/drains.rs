@@ -172,6 +172,23 @@ async fn chunks_that_arrive_after_its_start_are_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_whose_time_ends_in_a_gap_names_what_is_missing() {
+    let mut stage = Stage::new(&["acme"]);
+    for sequence in [0, 4] {
+        stage.put("acme", "a", sequence);
+    }
+    stage.start().await;
+    let report = stage
+        .drain_with(Some(MINUTE), DrainSettings::PATIENCE)
+        .await;
+    assert_eq!(report.outcome, DrainOutcome::Deadline);
+    assert_eq!(
+        of(&report, "acme").reason,
+        "sequences 1 to 3 of session a are missing, and waited for"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gap_is_waited_out_although_it_takes_longer_than_the_patience() {
     let mut stage = Stage::new(&["acme"]);
     stage.start().await;

@@ -4,6 +4,7 @@
 //! nothing is leased any more; what the journal made true stays true, and the next start rebuilds the index. The only
 //! module that names sled.
 
+mod fates;
 mod gathered;
 mod packed;
 mod rows;

@@ -6,9 +6,12 @@
 //! | `seen 2` | packed row | digests of chunks that were owed once |
 //! | `retry` | session, sequence | deadline and history of a live chunk that failed |
 //! | `purged` | session, sequence | nothing |
+//! | `dead` | session, sequence | the segment that a dead letter is in |
+//! | `delivered` | tenant | when its last chunk was delivered |
 //! | `names` | segment, ordinal | a chunk whose frame lost its name, until its burial tells it |
 //! | `meta` | `clean` | the mark of the clean close this index belongs to |
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -19,7 +22,8 @@ use super::IndexFault;
 use super::packed::{Owed, Seen};
 use super::rows::{RowKey, Rows, decode, parse_key, seal, sequence_key, session_prefix, unseal};
 use crate::clock::Deadline;
-use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey};
+use crate::model::{ChunkKey, Digest, FailureRecord, SessionKey, TenantId, Timestamp};
+use crate::store::layout::SegmentId;
 use crate::store::record;
 
 const VERSION: u8 = 1;
@@ -56,6 +60,13 @@ pub enum Change {
         row: RowKey,
         sequence: u64,
         digest: Option<Digest>,
+        /// `None`: it was not delivered.
+        delivered_at: Option<Timestamp>,
+    },
+    /// A dead letter in this segment; `None`: it is none any more.
+    Dead {
+        key: ChunkKey,
+        segment: Option<SegmentId>,
     },
     /// Failed; tried again later.
     Retry {
@@ -123,7 +134,9 @@ pub struct Tables {
     pub(super) owed: Rows<Owed>,
     pub(super) seen: Rows<Seen>,
     retry: sled::Tree,
-    purged: sled::Tree,
+    pub(super) purged: sled::Tree,
+    pub(super) dead: sled::Tree,
+    pub(super) delivered: sled::Tree,
     pub(super) names: sled::Tree,
     meta: sled::Tree,
     /// sled's flush is no sync: this handle on its file makes it one.
@@ -151,6 +164,8 @@ impl Tables {
             seen: Rows::new(db.open_tree(SEEN)?),
             retry: db.open_tree("retry")?,
             purged: db.open_tree("purged")?,
+            dead: db.open_tree("dead")?,
+            delivered: db.open_tree("delivered")?,
             names: db.open_tree("names")?,
             meta: db.open_tree("meta")?,
             db,
@@ -160,6 +175,7 @@ impl Tables {
 
     /// Applies changes; they are visible to readers afterwards, and durable after [`Self::sync`].
     pub fn apply(&mut self, changes: &[Change]) -> Result<(), IndexFault> {
+        let mut delivered: BTreeMap<&TenantId, Timestamp> = BTreeMap::new();
         for change in changes {
             match change {
                 Change::Owe { session, owed } => self.owed.append(session, owed.clone())?,
@@ -169,7 +185,9 @@ impl Tables {
                     row,
                     sequence,
                     digest,
+                    delivered_at,
                 } => {
+                    delivered.extend(delivered_at.map(|at| (&session.tenant, at)));
                     self.owed.remove(row, *sequence)?;
                     self.retry.remove(sequence_key(session, *sequence))?;
                     if let Some(Digest(digest)) = *digest {
@@ -178,11 +196,15 @@ impl Tables {
                     }
                 }
                 Change::Retry { key, until, record } => self.note_retry(key, *until, record)?,
+                Change::Dead { key, segment } => self.set_dead(key, *segment)?,
                 Change::Forget { session } => self.forget(session)?,
                 Change::Purged { key } => {
                     self.set_purged(&sequence_key(&key.session_key(), key.sequence), true)?;
                 }
             }
+        }
+        for (tenant, at) in delivered {
+            self.note_delivery(tenant, at)?;
         }
         self.owed.apply()?;
         self.seen.apply()
@@ -320,31 +342,6 @@ impl Tables {
             }
         }
         Ok(found)
-    }
-
-    pub fn is_purged(&self, key: &ChunkKey) -> Result<bool, IndexFault> {
-        Ok(self
-            .purged
-            .contains_key(sequence_key(&key.session_key(), key.sequence))?)
-    }
-
-    /// How many chunks of a session a person removed.
-    pub fn purged_of(&self, session: &SessionKey) -> Result<u64, IndexFault> {
-        let mut count = 0;
-        for row in self.purged.scan_prefix(session_prefix(session)).keys() {
-            row?;
-            count += 1;
-        }
-        Ok(count)
-    }
-
-    pub(super) fn set_purged(&self, row: &[u8], purged: bool) -> Result<(), IndexFault> {
-        match purged {
-            true => self.purged.insert(row, &[])?,
-            false if self.purged.is_empty() => None,
-            false => self.purged.remove(row)?,
-        };
-        Ok(())
     }
 
     /// Empties the queue: it is filled again in parts. Much quicker than taking its rows one by one.

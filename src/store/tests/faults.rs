@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Barrier};
 
-use super::support::{Fixture, drain, failure, new_chunk, payload_of, session, settings};
+use super::support::{Fixture, drain, failure, key, new_chunk, payload_of, session, settings};
 use crate::clock::SystemClock;
 use crate::disk::simulated::SimulatedDisk;
 use crate::model::{ChunkState, DeadReason, GapReason};
@@ -528,6 +528,63 @@ fn chunks_of_a_segment_that_is_gone_are_named_and_taken_again_and_what_was_deliv
             drain(&store, "s1"),
             [1, 2].map(|n| (n, payload_of("s1", n)))
         );
+        store.close().unwrap();
+    }
+}
+
+/// Seen: the repeat of a dead letter that went with its segment was answered as known and delivered.
+#[test]
+fn a_dead_letter_whose_segment_is_gone_is_named_and_taken_again_and_no_other_chunk_is() {
+    // Its burial in the same segment, or in a younger one that stays; the file gone, or both its headers.
+    for (elsewhere, removed) in [(false, true), (false, false), (true, true), (true, false)] {
+        let fixture = Fixture::new();
+        let mut store = fixture.open();
+        for sequence in 0..5 {
+            fixture.put(&store, "s1", sequence).unwrap();
+        }
+        if elsewhere {
+            fixture.abandon(store);
+            store = fixture.open();
+        }
+        let lease = || store.lease(&session("s1")).unwrap().unwrap();
+        for _ in 0..3 {
+            let failure = Some(failure(422));
+            lease().bury(DeadReason::Rejected, failure).unwrap();
+        }
+        store.purge(&key("s1", 1)).unwrap();
+        store.redrive(&key("s1", 2)).unwrap();
+        for _ in [2, 3] {
+            lease().ack().unwrap();
+        }
+        let burial = store.inner.notes().burials[&key("s1", 0)].clone();
+        assert_eq!(burial.note.segment != burial.at.segment, elsewhere);
+        let slot = store.inner.slot(burial.at.segment).unwrap();
+        let path = slot.segment.path.clone();
+        drop(slot);
+        store.close().unwrap();
+        if removed {
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 * 4096], 0).unwrap();
+        }
+        let store = fixture.open();
+        let report = store.fsck().unwrap();
+        let named: Vec<_> = report.damaged.iter().filter_map(|it| it.sequence).collect();
+        assert_eq!(named, [0, 4], "{elsewhere} {removed}");
+        let outcome = |sequence| fixture.put(&store, "s1", sequence).unwrap().outcome;
+        assert_eq!(outcome(0), Outcome::Accepted);
+        assert_eq!(outcome(0), Outcome::Known(ChunkState::Live));
+        assert_eq!(outcome(1), Outcome::Known(ChunkState::Purged));
+        assert_eq!(outcome(2), Outcome::Known(ChunkState::Delivered));
+        assert_eq!(outcome(3), Outcome::Known(ChunkState::Delivered));
+        assert_eq!(outcome(4), Outcome::Accepted);
+        store.close().unwrap();
+        let store = fixture.open();
+        let named: Vec<_> = store.fsck().unwrap().damaged;
+        assert!(named.iter().all(|it| it.sequence.is_none()), "{named:?}");
+        let given = [0, 4].map(|n| (n, payload_of("s1", n)));
+        assert_eq!(drain(&store, "s1"), given);
         store.close().unwrap();
     }
 }

@@ -142,6 +142,7 @@ const CASES: [Case; 15] = [
         },
         damaged: &[
             ("-", "both header copies are damaged; 6 chunks"),
+            ("s1/1", "lost with its segment"),
             ("s1/2", "lost with its segment"),
             ("s1/3", "lost with its segment"),
             ("s1/4", "lost with its segment"),
@@ -218,6 +219,7 @@ const CASES: [Case; 15] = [
         plant: |o, dir| fs::remove_file(dir.join(&o.segment)).unwrap(),
         damaged: &[
             ("-", "the segment is missing; its 6 chunks are lost"),
+            ("s1/1", "lost with its segment"),
             ("s1/2", "lost with its segment"),
             ("s1/3", "lost with its segment"),
             ("s1/4", "lost with its segment"),
