@@ -44,11 +44,13 @@ pub enum Sabotage {
     CountOutageAsFailure,
     /// A request's header is logged with its token.
     LogHeader,
+    /// 256 times as much of an answer is kept as may be.
+    HoardAnswers,
 }
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::AnswerBeforeWrite,
         Self::SkipSync,
         Self::AckBeforeSync,
@@ -69,6 +71,7 @@ impl Sabotage {
         Self::DropOnUnauthorized,
         Self::CountOutageAsFailure,
         Self::LogHeader,
+        Self::HoardAnswers,
     ];
 }
 

@@ -267,6 +267,20 @@ fn a_flood_of_pings_that_takes_no_answer_is_thrown_away() {
     run.wait().expect(0);
 }
 
+/// Of a worker that meets any number of them, in bytes.
+const MOST: u64 = 64 << 20;
+
+/// The control of every bound on memory here.
+#[test]
+fn a_worker_that_keeps_what_a_server_says_is_noticed() {
+    let site = Site::new().sabotaged("HoardAnswers");
+    let server = server(endless_body);
+    lead_astray(&site, "acme", &Meets::Json, &server.url);
+    let run = site.run();
+    wait_for("its memory to grow", || (peak(&run) >= MOST).then_some(()));
+    run.kill();
+}
+
 /// Where a tenant meets its hostile server.
 enum Meets {
     Json,
@@ -303,7 +317,6 @@ fn lead_astray(site: &Site, tenant: &str, meets: &Meets, url: &str) {
 #[test]
 fn hostile_platforms_token_endpoints_and_archives_cost_their_own_tenant_time_and_no_memory() {
     use Meets::{Archive, Binary, Json, Token};
-    const MOST: u64 = 64 << 20;
     let hostile: [(&str, Meets, Play, &str); 10] = [
         ("acme", Json, endless_headers, "message head is too large"),
         ("globex", Json, endless_body, "no stated type is no receipt"),

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// The defect, the file of the test that provokes it, and that test's name.
-const CONTROLS: [(&str, &str, &str); 20] = [
+const CONTROLS: [(&str, &str, &str); 21] = [
     ("SkipSync", MODEL, EVERY_DEFECT),
     ("AckBeforeSync", MODEL, EVERY_DEFECT),
     ("ForgetWord", MODEL, EVERY_DEFECT),
@@ -67,6 +67,11 @@ const CONTROLS: [(&str, &str, &str); 20] = [
         "LogHeader",
         "tests/it/canary.rs",
         "a_build_that_logs_one_header_is_found_out",
+    ),
+    (
+        "HoardAnswers",
+        "tests/it/hostile.rs",
+        "a_worker_that_keeps_what_a_server_says_is_noticed",
     ),
 ];
 

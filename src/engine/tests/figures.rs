@@ -53,13 +53,24 @@ async fn a_quota_by_a_sliding_window_is_used_to_97_percent_and_hardly_ever_excee
 /// have to fit 300 requests.
 #[tokio::test(start_paused = true)]
 async fn a_quota_is_used_as_fully_by_groups_of_64_kib_chunks_and_the_ledger_is_exact() {
+    two_under_a_quota(Limits::default()).await;
+}
+
+/// The control of the figure above.
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "Fixed: 1 chunks a request")]
+async fn without_groups_a_request_is_seen_to_carry_one_chunk() {
+    two_under_a_quota(Limits::ALONE).await;
+}
+
+async fn two_under_a_quota(group: Limits) {
     const SESSIONS: u64 = 640;
     const CHUNK: u64 = 64 * 1024;
     // What a session has waiting when its turn comes, from the beginning on.
     const AHEAD: u64 = 7;
     let tenants = [("acme", Window::Fixed), ("globex", Window::Sliding)];
     let mut stage = Stage::in_memory(&tenants.map(|(tenant, _)| tenant));
-    stage.group = Limits::default();
+    stage.group = group;
     stage.concurrency = 8;
     stage.requests_take(Duration::from_millis(400));
     let meters = tenants.map(|(tenant, window)| {

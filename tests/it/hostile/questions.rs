@@ -9,12 +9,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    Play, Server, elsewhere, endless_body, endless_headers, head, page, peak, redirect,
+    MOST, Play, Server, elsewhere, endless_body, endless_headers, head, page, peak, redirect,
     redirect_back, rewrite, server,
 };
 use crate::support::{Site, wait_for, wait_within};
-
-const MOST: u64 = 64 << 20;
 
 /// A header that never ends, a byte now and then.
 fn dripped_headers(stream: &mut TcpStream, _: &AtomicU64) -> io::Result<()> {
