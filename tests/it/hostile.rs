@@ -270,6 +270,13 @@ fn a_flood_of_pings_that_takes_no_answer_is_thrown_away() {
 /// Of a worker that meets any number of them, in bytes.
 const MOST: u64 = 64 << 20;
 
+fn ends_within_bounds(run: Process) {
+    let most = peak(&run);
+    assert!(most < MOST, "{most} bytes");
+    run.terminate();
+    run.wait().expect(0);
+}
+
 /// The control of every bound on memory here.
 #[test]
 fn a_worker_that_keeps_what_a_server_says_is_noticed() {
@@ -369,10 +376,7 @@ fn hostile_platforms_token_endpoints_and_archives_cost_their_own_tenant_time_and
     site.wait_stats("t11 to be served", |told| {
         told.chunks("t11", "delivered") == 2
     });
-    let most = peak(&run);
-    assert!(most < MOST, "{most} bytes");
-    run.terminate();
-    run.wait().expect(0);
+    ends_within_bounds(run);
     for server in &servers {
         redirect_back(&site, "everybody", &server.url);
     }

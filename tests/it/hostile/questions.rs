@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    MOST, Play, Server, elsewhere, endless_body, endless_headers, head, page, peak, redirect,
-    redirect_back, rewrite, server,
+    Play, Server, elsewhere, endless_body, endless_headers, ends_within_bounds, head, page,
+    redirect, redirect_back, rewrite, server,
 };
 use crate::support::{Site, wait_for, wait_within};
 
@@ -118,10 +118,7 @@ fn hostile_answers_to_a_report_and_to_a_comparison_cost_nothing_and_are_told() {
     site.wait_stats("t9 to be served", |told| {
         told.chunks("t9", "delivered") == 1
     });
-    let most = peak(&run);
-    assert!(most < MOST, "{most} bytes");
-    run.terminate();
-    run.wait().expect(0);
+    ends_within_bounds(run);
 
     for server in &servers {
         redirect_back(&site, "everybody", &server.url);
@@ -199,10 +196,7 @@ fn headers_that_drip_without_end_are_left_whatever_was_asked() {
         let why = site.worker(&["why", tenant, "s1", "--json"]).expect(0);
         assert_eq!(why.json()["session"]["failures"], 0, "{}", why.out);
     }
-    let most = peak(&run);
-    assert!(most < MOST, "{most} bytes");
-    run.terminate();
-    run.wait().expect(0);
+    ends_within_bounds(run);
     servers.extend([token, archive]);
     for server in &servers {
         redirect_back(&site, "everybody", &server.url);
